@@ -1,0 +1,6 @@
+/**
+ * What a kernel decides about an AMD IOMMU: domains, device tables, cache tags and invalidations.
+ *
+ * @packageDocumentation
+ */
+export {}

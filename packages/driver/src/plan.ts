@@ -1,0 +1,72 @@
+/**
+ * An operation while it is being planned: the effects so far, and memory as it will be after them.
+ *
+ * @packageDocumentation
+ */
+import { spa } from '@nestwalk/bits'
+import type { Spa } from '@nestwalk/bits'
+import { load64 } from '@nestwalk/hardware'
+import type { CommandFields, Memory } from '@nestwalk/hardware'
+import type { Effect } from './effect.js'
+import { InternalError } from './outcome.js'
+
+const pageBytes = 4096n
+
+/** See the file's comment. */
+export class Plan {
+  readonly effects: Effect[] = []
+  /** Quad-words that the effects so far will have stored. */
+  private readonly stored = new Map<bigint, bigint>()
+
+  constructor(private readonly memory: Memory) {}
+
+  /** A quad-word as it will be. The driver only reads what it allocated, so there is memory. */
+  load(address: Spa): bigint {
+    const word = this.stored.get(address) ?? load64(this.memory, address)
+    if (word === undefined) throw new InternalError(`the driver's own table at 0x${address.toString(16)} is gone`)
+    return word
+  }
+
+  store(address: Spa, word: bigint, what: string): void {
+    this.effects.push({ kind: 'store', address, words: [word], what })
+    this.stored.set(address, word)
+  }
+
+  /** Stores 128 bits in one access. */
+  storeHalf(address: Spa, low: bigint, high: bigint, what: string): void {
+    this.effects.push({ kind: 'store', address, words: [low, high], what })
+    this.stored.set(address, low)
+    this.stored.set(address + 8n, high)
+  }
+
+  /** Stores the same quad-word `count` times, one after another. */
+  storeRun(address: Spa, count: number, word: bigint, what: string): void {
+    if (count === 1) {
+      this.store(address, word, what)
+      return
+    }
+    this.effects.push({ kind: 'fill', address, count, strideBytes: 8, word, what })
+    for (let i = 0n; i < BigInt(count); i++) this.stored.set(address + i * 8n, word)
+  }
+
+  /** Makes a page of zeros. */
+  clearPage(address: Spa, what: string): void {
+    for (let offset = 0n; offset < pageBytes; offset += 8n) {
+      if (this.load(spa(address + offset)) === 0n) continue
+      this.storeRun(address, Number(pageBytes / 8n), 0n, what)
+      return
+    }
+  }
+
+  command(iommu: number, command: CommandFields, why: string): void {
+    this.effects.push({ kind: 'command', iommu, command, why })
+  }
+
+  wait(iommu: number): void {
+    this.effects.push({ kind: 'wait', iommu })
+  }
+
+  register(iommu: number, offset: number, value: bigint, what: string): void {
+    this.effects.push({ kind: 'register', iommu, offset, value, what })
+  }
+}

@@ -1,0 +1,29 @@
+/**
+ * M: each vIOMMU maps the guest's DomainIDs to host ones; the kernel knows the guest's choice and follows it
+ * (requirement R4). A host ID is flushed before anybody else can get it.
+ *
+ * @packageDocumentation
+ */
+import type { DomainIdPolicy, TaggedDomain } from '../policy.js'
+
+const keyOf = ({ table, guest }: TaggedDomain): string =>
+  guest === undefined ? `table ${table}` : `vIOMMU ${guest.viommu}, guest DomainID ${guest.domainId}`
+
+export const viommuMap: DomainIdPolicy = {
+  letter: 'M',
+  name: 'viommu-map',
+  summary: 'a map from guest DomainIDs to host ones in each vIOMMU; IDs are flushed when freed',
+  keyOfDomain: keyOf,
+  keyOfAttachment: (_device, domain) => keyOf(domain),
+  guestInvalidation: 'first',
+  flushesFreedIds: true,
+}
+
+/** M7: the map as Linux 7.3 has it: a freed ID goes back unflushed, and the lowest free one is handed out next. */
+export const viommuMapLinux73: DomainIdPolicy = {
+  ...viommuMap,
+  letter: 'M7',
+  name: 'viommu-map-linux-7.3',
+  summary: 'the map as Linux 7.3 has it: freed IDs go back unflushed (gap U2)',
+  flushesFreedIds: false,
+}

@@ -1,0 +1,36 @@
+/**
+ * What AMD IOMMU silicon does: structure layouts, walks, caches, queues and logs.
+ *
+ * @packageDocumentation
+ */
+export { featuresOf, nestingFeatures } from './features.js'
+export type { FeatureRegisters, Features } from './features.js'
+export { Iommu } from './iommu.js'
+export type { IommuOptions } from './iommu.js'
+export type { IotlbEntry } from './iotlb-entries.js'
+export * from './layout/index.js'
+export { loadPages } from './memory/image.js'
+export { load64, store64 } from './memory/memory.js'
+export type { Memory } from './memory/memory.js'
+export { SparseMemory } from './memory/sparse-memory.js'
+export type { AccessBytes, IommuPort } from './port.js'
+export type {
+  EventWords,
+  GuestQuery,
+  LiveQuery,
+  ModelQuery,
+  ProbeQuery,
+  Query,
+  StoredWord,
+} from './recording/query.js'
+export { RecordingError } from './recording/recording-error.js'
+export { replay } from './recording/replay.js'
+export type { Mismatch, Replay, SkipReason } from './recording/replay.js'
+export { readSnapshot } from './recording/snapshot.js'
+export type { Snapshot } from './recording/snapshot.js'
+export { defaultSwitches } from './switches.js'
+export type { SwitchChoices } from './switches.js'
+export type { Request, Tag, Translation } from './translation.js'
+export { dirtyKept, mayExecute, mayRead, mayWrite, userMay } from './walk/rights.js'
+export type { TableKind, WalkTrace } from './walk/trace.js'
+export { outcome, request, resultWord, source } from './walk/translate.js'

@@ -1,0 +1,130 @@
+/**
+ * Memory of any size up to 2^52 bytes in which only what was written takes room.
+ *
+ * Pages lie in 64 KiB chunks of the machine's {@link Words}; a table finds the chunk of an address below 256 GiB in
+ * one load, a map those above. Memory never written reads as zero.
+ *
+ * @packageDocumentation
+ */
+import type { Memory } from './memory.js'
+import { Words } from './words.js'
+
+const chunkLog2 = 16
+const chunkWords = 1 << (chunkLog2 - 2)
+const chunkMask = (1 << chunkLog2) - 1
+
+/** Chunks that the table can hold: 256 GiB. */
+const tableChunksMax = 1 << (38 - chunkLog2)
+
+/** Where the chunks are; shared by all forks, as a chunk that one fork never wrote is zero there. */
+class ChunkTable {
+  readonly table: Int32Array
+  /** First word of each chunk at 256 GiB and above, by chunk number. */
+  readonly high = new Map<number, number>()
+
+  constructor(
+    readonly sizeChunks: number,
+    readonly zeroChunk: number,
+  ) {
+    this.table = new Int32Array(Math.min(sizeChunks, tableChunksMax))
+  }
+}
+
+/** See the file's comment. */
+export class SparseMemory implements Memory {
+  /** The machine's words; the chip keeps its registers and caches there too. */
+  readonly words: Words
+  private readonly chunks: ChunkTable
+  private readonly table: Int32Array
+
+  private constructor(words: Words, chunks: ChunkTable) {
+    this.words = words
+    this.chunks = chunks
+    this.table = chunks.table
+  }
+
+  /**
+   * Memory from address 0 up to `sizeBytes`.
+   *
+   * @param sizeBytes - a multiple of 64 KiB, at most 2^52; RangeError otherwise
+   */
+  static create(sizeBytes: number): SparseMemory {
+    const sizeChunks = sizeBytes / (chunkMask + 1)
+    if (!Number.isInteger(sizeChunks) || sizeBytes <= 0 || sizeBytes > 2 ** 52) {
+      throw new RangeError(`memory size ${sizeBytes} is not a multiple of 64 KiB from 64 KiB to 2^52 bytes`)
+    }
+    const words = Words.create()
+    // The first chunk of the pool stays zero for ever: it is what memory never written reads as.
+    return new SparseMemory(words, new ChunkTable(sizeChunks, words.allocate(chunkWords)))
+  }
+
+  get sizeBytes(): number {
+    return this.chunks.sizeChunks * (chunkMask + 1)
+  }
+
+  /**
+   * Index in the machine's words of the 32-bit word at an address, or -1 where there is no memory.
+   *
+   * For reading only, and valid until words are allocated. The words from there to the end of the 4 KiB page follow
+   * one another.
+   */
+  wordOf(lo: number, hi: number): number {
+    if (hi >>> 6 === 0) {
+      const first = this.table[(lo >>> chunkLog2) | (hi << chunkLog2)]
+      if (first !== undefined && first !== 0) return first + ((lo & chunkMask) >>> 2)
+    }
+    return this.wordElsewhere(lo, hi)
+  }
+
+  load32(lo: number, hi: number): number | undefined {
+    const words = this.words.activate()
+    const word = this.wordOf(lo, hi)
+    return word < 0 ? undefined : words[word]
+  }
+
+  store32(lo: number, hi: number, value: number): boolean {
+    this.words.activate()
+    const word = this.writableWordOf(lo, hi)
+    if (word < 0) return false
+    this.words.writeKeyed(word, value, lo, hi)
+    return true
+  }
+
+  store64(lo: number, hi: number, valueLo: number, valueHi: number): boolean {
+    this.words.activate()
+    const word = this.writableWordOf(lo, hi)
+    if (word < 0) return false
+    this.words.writeKeyed(word, valueLo, lo, hi)
+    this.words.writeKeyed(word + 1, valueHi, lo + 4, hi)
+    return true
+  }
+
+  /** A copy that shares everything until one side writes. */
+  fork(): SparseMemory {
+    return new SparseMemory(this.words.fork(), this.chunks)
+  }
+
+  /** Memory at 256 GiB and above, memory never written, and no memory at all. */
+  private wordElsewhere(lo: number, hi: number): number {
+    const chunk = chunkNumber(lo, hi)
+    if (chunk >= this.chunks.sizeChunks) return -1
+    const first = this.chunks.high.get(chunk) ?? this.chunks.zeroChunk
+    return first + ((lo & chunkMask) >>> 2)
+  }
+
+  private writableWordOf(lo: number, hi: number): number {
+    const chunk = chunkNumber(lo, hi)
+    if (chunk >= this.chunks.sizeChunks) return -1
+    let first = chunk < this.table.length ? this.table[chunk]! : (this.chunks.high.get(chunk) ?? 0)
+    if (first === 0) {
+      first = this.words.allocate(chunkWords)
+      if (chunk < this.table.length) this.table[chunk] = first
+      else this.chunks.high.set(chunk, first)
+    }
+    return first + ((lo & chunkMask) >>> 2)
+  }
+}
+
+/** Chunk of an address, as a double: exact, since an address has at most 64 bits and a chunk 16. */
+const chunkNumber = (lo: number, hi: number): number =>
+  (hi >>> 0) * 2 ** (32 - chunkLog2) + (lo >>> chunkLog2)

@@ -1,0 +1,242 @@
+/**
+ * The words of a machine: every 32-bit word that can change, in one pool with one history.
+ *
+ * DRAM, registers and cache contents all lie in the pool, so that one journal serves the whole machine: a fork
+ * copies nothing, and going from one fork to another costs the stores that lie between them. Each fork is a
+ * {@link Words} handle. One of them is *current*: the pool holds its values; every other one knows how its values
+ * differ from its neighbour's on the way there (Baker's rerooting, from persistent arrays).
+ *
+ * @packageDocumentation
+ */
+
+/** Words that a new pool has room for; it doubles when that is used up. */
+const firstPoolWords = 1 << 15
+
+/** Change pairs after which a journal drops what it noted twice. */
+const compactAfterPairs = 1 << 16
+
+/** One point in the history of a pool. */
+class Version {
+  /** The neighbour towards the current version; null for the current version itself. */
+  next: Version | null = null
+  /** Pairs (word, value) that turn the neighbour's words into this version's, the last pair first. */
+  changes: Int32Array = noChanges
+  pairs = 0
+  compactAt = compactAfterPairs
+  /** Fingerprint of this version's keyed words, kept while another version is current. */
+  hashLo = 0
+  hashHi = 0
+
+  note(word: number, value: number): void {
+    const at = this.pairs << 1
+    if (at === this.changes.length) this.makeRoom()
+    const end = this.pairs << 1
+    this.changes[end] = word
+    this.changes[end + 1] = value
+    this.pairs += 1
+  }
+
+  /** Drops pairs that a later pair in the order of application overrules, and grows when that was not enough. */
+  private makeRoom(): void {
+    if (this.pairs >= this.compactAt) {
+      this.compact()
+      this.compactAt = Math.max(compactAfterPairs, this.pairs * 2)
+      if (this.pairs * 2 < this.changes.length) return
+    }
+    const larger = new Int32Array(Math.max(64, this.changes.length * 2))
+    larger.set(this.changes)
+    this.changes = larger
+  }
+
+  private compact(): void {
+    const oldest = new Map<number, number>()
+    for (let i = 0; i < this.pairs; i++) {
+      const word = this.changes[i << 1]!
+      if (!oldest.has(word)) oldest.set(word, this.changes[(i << 1) + 1]!)
+    }
+    let at = 0
+    for (const [word, value] of oldest) {
+      this.changes[at++] = word
+      this.changes[at++] = value
+    }
+    this.pairs = oldest.size
+  }
+}
+
+const noChanges = new Int32Array(0)
+
+/** What all forks of one machine share. */
+class Pool {
+  words = new Int32Array(firstPoolWords)
+  used = 0
+  current = new Version()
+  /** The version whose neighbour is the current one: stores are noted there. Null until the first fork. */
+  journal: Version | null = null
+  hashLo = 0
+  hashHi = 0
+
+  /** Makes `target` the current version. Costs the changes on the way to it. */
+  switchTo(target: Version): void {
+    const path: Version[] = []
+    for (let v: Version | null = target; v !== null; v = v.next) path.push(v)
+    this.current.hashLo = this.hashLo
+    this.current.hashHi = this.hashHi
+    for (let i = path.length - 2; i >= 0; i--) this.stepTo(path[i]!, path[i + 1]!)
+    this.current = target
+    this.journal = path.length > 1 ? path[1]! : null
+    this.hashLo = target.hashLo
+    this.hashHi = target.hashHi
+  }
+
+  /** Moves the pool's words from version `from`, the current one, to its neighbour `to`. */
+  private stepTo(to: Version, from: Version): void {
+    const { changes, pairs } = to
+    const back = new Int32Array(Math.max(changes.length, 64))
+    const words = this.words
+    let at = 0
+    for (let i = pairs - 1; i >= 0; i--) {
+      const word = changes[i << 1]!
+      back[at++] = word
+      back[at++] = words[word]!
+      words[word] = changes[(i << 1) + 1]!
+    }
+    from.changes = back
+    from.pairs = pairs
+    from.compactAt = compactAfterPairs
+    from.next = to
+    to.changes = noChanges
+    to.pairs = 0
+    to.next = null
+  }
+}
+
+/** One machine's view of the pool that it shares with its forks. */
+export class Words {
+  private constructor(
+    private readonly pool: Pool,
+    private version: Version,
+  ) {}
+
+  /** A new pool without history; all its words will be zero. */
+  static create(): Words {
+    const pool = new Pool()
+    return new Words(pool, pool.current)
+  }
+
+  /**
+   * Makes this machine's values the ones in the pool and returns the pool.
+   *
+   * Every entry point of a component calls it first. The array stays the right one until somebody allocates words
+   * or another fork of the machine is used: never keep it across calls.
+   */
+  activate(): Int32Array {
+    const pool = this.pool
+    if (pool.current !== this.version) pool.switchTo(this.version)
+    return pool.words
+  }
+
+  /** The pool's words as they are; for code that runs after {@link activate}. */
+  get array(): Int32Array {
+    return this.pool.words
+  }
+
+  /**
+   * Reserves `count` zero words and returns the index of the first.
+   *
+   * Reserving is not part of the history: all forks see the words, each with its own values.
+   */
+  allocate(count: number): number {
+    const pool = this.pool
+    const first = pool.used
+    const needed = first + count
+    if (needed > pool.words.length) {
+      const larger = new Int32Array(Math.max(needed, pool.words.length * 2))
+      larger.set(pool.words)
+      pool.words = larger
+    }
+    pool.used = needed
+    return first
+  }
+
+  /** Stores one word. The machine must be active. */
+  write(word: number, value: number): void {
+    const pool = this.pool
+    const old = pool.words[word]!
+    if (old === value) return
+    const journal = pool.journal
+    if (journal !== null) journal.note(word, old)
+    pool.words[word] = value
+  }
+
+  /**
+   * Stores one word and keeps the fingerprint up to date: the word counts under the key that its owner chose,
+   * whatever its place in the pool. The machine must be active.
+   */
+  writeKeyed(word: number, value: number, keyLo: number, keyHi: number): void {
+    const pool = this.pool
+    const old = pool.words[word]!
+    if (old === value) return
+    const journal = pool.journal
+    if (journal !== null) journal.note(word, old)
+    pool.words[word] = value
+    // Zero counts as nothing, so that memory never touched and memory cleared again are the same.
+    if (old !== 0) {
+      pool.hashLo ^= mix(keyLo, keyHi, old, seedLo)
+      pool.hashHi ^= mix(keyLo, keyHi, old, seedHi)
+    }
+    if (value !== 0) {
+      pool.hashLo ^= mix(keyLo, keyHi, value, seedLo)
+      pool.hashHi ^= mix(keyLo, keyHi, value, seedHi)
+    }
+  }
+
+  /** Changes the fingerprint for something that its owner hashed itself. The machine must be active. */
+  toggleHash(lo: number, hi: number): void {
+    this.pool.hashLo ^= lo
+    this.pool.hashHi ^= hi
+  }
+
+  /** A handle on a copy of all words as they are now. Costs nothing but the handle. */
+  fork(): Words {
+    this.activate()
+    const pool = this.pool
+    let point = pool.journal
+    if (point?.pairs !== 0) {
+      // The current version becomes a point in history, and this handle goes on from it.
+      point = this.version
+      const ahead = new Version()
+      point.next = ahead
+      point.changes = noChanges
+      point.pairs = 0
+      this.version = ahead
+      pool.current = ahead
+      pool.journal = point
+    }
+    const twin = new Version()
+    twin.next = point
+    twin.hashLo = pool.hashLo
+    twin.hashHi = pool.hashHi
+    return new Words(pool, twin)
+  }
+
+  /** Fingerprint of all keyed words and toggled hashes: two int32 halves. */
+  fingerprint(): readonly [lo: number, hi: number] {
+    this.activate()
+    return [this.pool.hashLo, this.pool.hashHi]
+  }
+}
+
+const seedLo = 0x2545f491
+const seedHi = 0x6c8e9cf5
+
+/** Mixes three words into one, differently for each seed; the finaliser of a multiplicative hash. */
+export function mix(a: number, b: number, c: number, seed: number): number {
+  let h = Math.imul(a ^ seed, 0x9e3779b1)
+  h = Math.imul(h ^ (h >>> 15) ^ b, 0x85ebca6b)
+  h = Math.imul(h ^ (h >>> 13) ^ c, 0xc2b2ae35)
+  h = Math.imul(h ^ (h >>> 16), 0x27d4eb2f)
+  return h ^ (h >>> 15)
+}
+
+/** The two halves of a fingerprint come from the same words under two seeds. */
+export const fingerprintSeeds = [seedLo, seedHi] as const

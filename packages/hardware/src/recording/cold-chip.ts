@@ -1,0 +1,144 @@
+/**
+ * The chip as a snapshot describes it, asked each request from cold caches and untouched memory.
+ *
+ * @packageDocumentation
+ */
+import type { FeatureRegisters } from '../features.js'
+import { nestingFeatures } from '../features.js'
+import { Iommu } from '../iommu.js'
+import { decodeDte, dteWordCount } from '../layout/dte.js'
+import { loadPages } from '../memory/image.js'
+import { load64 } from '../memory/memory.js'
+import { SparseMemory } from '../memory/sparse-memory.js'
+import { mmio } from '../registers.js'
+import type { Request, Translation } from '../translation.js'
+import type { EventWords, StoredWord } from './query.js'
+import type { Snapshot } from './snapshot.js'
+
+/**
+ * Features of a chip whose recording names none.
+ *
+ * Those recordings are of QEMU's amd-iommu, which offers fewer features than these: six-level host tables, guest
+ * tables, prefetch, page requests, invalidate-all, guest APIC. A driver leaves alone what it is not offered, so in
+ * its tables and in the control register all that a further feature would give a meaning to is zero, and the answers
+ * are the same.
+ */
+const featuresNotRecorded: FeatureRegisters = nestingFeatures
+
+/** Registers that decide translations, in the order in which a driver writes them: control comes last. */
+const writtenRegisters = [
+  mmio.deviceTableBase,
+  ...[0x100, 0x108, 0x110, 0x118, 0x120, 0x128, 0x130],
+  mmio.commandBase,
+  mmio.eventBase,
+  mmio.control,
+]
+
+const dteBytes = dteWordCount * 8
+const tableAddressMask = 0xffffffffff000n
+const pageWords = 1024
+
+/** What became of one request. */
+export interface ColdAnswer {
+  readonly translation: Translation
+  /** The event: as it stands in the log in memory, or, without a log, as the chip gave it. Null: none, or suppressed. */
+  readonly event: EventWords | null
+  /** Words of the recorded pages that are not what they were, by address. Costs a look at every page. */
+  changedWords(): StoredWord[]
+}
+
+/** See the file's comment. */
+export class ColdChip {
+  /** Requests asked so far. */
+  requests = 0
+  /** Whether events go to a log in memory: only then can it be seen that one is suppressed. */
+  readonly hasEventLog: boolean
+  private readonly chip: Iommu
+  private readonly memory: SparseMemory
+  /** The recorded pages as 32-bit words. */
+  private readonly recorded: Int32Array
+
+  constructor(private readonly snapshot: Snapshot) {
+    this.memory = SparseMemory.create(snapshot.memoryBytes)
+    loadPages(this.memory, snapshot.pages, snapshot.pageBytes)
+    this.recorded = wordsOf(snapshot.pageBytes)
+    this.chip = Iommu.create({ memory: this.memory, features: snapshot.features ?? featuresNotRecorded })
+    for (const offset of writtenRegisters) {
+      const value = snapshot.registers.get(offset)
+      if (value !== undefined) this.chip.writeMmio(offset, 8, value)
+    }
+    this.hasEventLog = this.firstEventAt() !== undefined
+  }
+
+  /** Asks one request of a fork that is thrown away afterwards. */
+  ask(request: Request): ColdAnswer {
+    this.requests += 1
+    const memory = this.memory.fork()
+    const translation = this.chip.forkOnto(memory).request(request)
+    return {
+      translation,
+      event: this.eventOf(translation, memory),
+      changedWords: () => this.changedWords(memory),
+    }
+  }
+
+  /** Whether the device's table entry has GV set. For device tables in one segment, which is all that QEMU has. */
+  hasGuestTables(deviceId: number): boolean {
+    const table = (this.snapshot.registers.get(mmio.deviceTableBase) ?? 0n) & tableAddressMask
+    const entry = table + BigInt(deviceId * dteBytes)
+    const words = Array.from(
+      { length: dteWordCount },
+      (_, i) => load64(this.memory, entry + BigInt(i * 8)) ?? 0n,
+    )
+    const { valid, guestValid } = decodeDte(BigUint64Array.from(words))
+    return valid && guestValid
+  }
+
+  private eventOf(translation: Translation, memory: SparseMemory): EventWords | null {
+    if (translation.kind !== 'fault') return null
+    const at = this.firstEventAt()
+    if (at === undefined) return translation.event
+    if (!translation.logged) return null
+    const low = load64(memory, at)
+    const high = load64(memory, at + 8n)
+    return low === undefined || high === undefined ? null : [low, high]
+  }
+
+  /** Where the first event of the empty log goes; undefined where no log was recorded or it was off. */
+  private firstEventAt(): bigint | undefined {
+    const base = this.snapshot.registers.get(mmio.eventBase)
+    if (base === undefined || (this.chip.readMmio(mmio.status, 8) & logRuns) === 0n) return undefined
+    return base & tableAddressMask
+  }
+
+  private changedWords(memory: SparseMemory): StoredWord[] {
+    const { recorded } = this
+    const changed: StoredWord[] = []
+    const words = memory.words.activate()
+    this.snapshot.pages.forEach((page, index) => {
+      const first = memory.wordOf(Number(BigInt.asIntN(32, page)), Number(page >> 32n))
+      const from = index * pageWords
+      for (let i = 0; i < pageWords; i += 2) {
+        if (words[first + i] === recorded[from + i] && words[first + i + 1] === recorded[from + i + 1])
+          continue
+        changed.push({
+          address: page + BigInt(i * 4),
+          before: quadWord(recorded, from + i),
+          after: quadWord(words, first + i),
+        })
+      }
+    })
+    return changed.sort((a, b) => (a.address < b.address ? -1 : 1))
+  }
+}
+
+/** EventLogRun of the status register. */
+const logRuns = 1n << 3n
+
+function wordsOf(bytes: Uint8Array): Int32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return Int32Array.from({ length: bytes.length / 4 }, (_, i) => view.getInt32(i * 4, true))
+}
+
+const quadWord = (words: Int32Array, at: number): bigint =>
+  (BigInt((words[at + 1] ?? 0) >>> 0) << 32n) | BigInt((words[at] ?? 0) >>> 0)

@@ -1,0 +1,57 @@
+/**
+ * Why a walk ends early, as one number: the event's code above the twelve flag bits of the event log.
+ *
+ * Zero means that nothing is wrong. AMD 48882 rev 3.10, event log entries; the flags are bits 59:48 of the entry's
+ * first quad-word.
+ *
+ * @packageDocumentation
+ */
+
+/** Flag bits of an event, as Linux prints them. */
+export const eventFlag = {
+  guest: 0x001,
+  execute: 0x002,
+  user: 0x004,
+  interrupt: 0x008,
+  present: 0x010,
+  write: 0x020,
+  permission: 0x040,
+  reserved: 0x080,
+  translationRequest: 0x100,
+} as const
+
+/** Event codes that a translation can end with. */
+export const eventCode = {
+  illegalDevTableEntry: 1,
+  ioPageFault: 2,
+  devTabHardwareError: 3,
+  pageTabHardwareError: 4,
+  illegalCommandError: 5,
+  commandHardwareError: 6,
+} as const
+
+export type Fault = number
+
+export const noFault: Fault = 0
+
+/** No entry for the address: PR=0. */
+export const notPresent: Fault = 0x2000
+/** A reserved bit of a present entry is set: PR=1, RZ=1. */
+export const reservedBitSet: Fault = 0x2090
+/** A present entry encodes a level or a size that cannot be: PR=1, RZ=0. */
+export const badEncoding: Fault = 0x2010
+/** The entries do not grant the access: PR=1, PE=1. */
+export const denied: Fault = 0x2050
+/** A table entry could not be read, as no memory answered: hardware error type 1, master abort. */
+export const tableUnreadable: Fault = 0x4200
+/** The device table entry could not be read. */
+export const deviceEntryUnreadable: Fault = 0x3200
+/** A reserved bit of the device table entry is set: RZ=1. */
+export const illegalDeviceEntryBits: Fault = 0x1080
+/** The device table entry encodes a level that cannot be: RZ=0. */
+export const illegalDeviceEntryLevel: Fault = 0x1000
+
+/** The event code of a fault, 1 to 14. */
+export const faultCode = (fault: Fault): number => fault >>> 12
+/** The event flags of a fault that follow from the tables alone. */
+export const faultFlags = (fault: Fault): number => fault & 0xfff

@@ -1,0 +1,502 @@
+/**
+ * The translation of one memory request, from the device table entry to the event.
+ *
+ * Follows the order of AMD 48882 rev 3.10, translation of requests: enable, device table entry, validity, reserved
+ * bits, rights of the entry, levels, regime, IOTLB, walk. The answer stands in {@link Translator.result}; nothing is
+ * allocated.
+ *
+ * @packageDocumentation
+ */
+import { dteSlot } from '../cache/device-table-cache.js'
+import type { DeviceTableCache } from '../cache/device-table-cache.js'
+import { withoutPasid } from '../cache/iotlb.js'
+import type { Iotlb } from '../cache/iotlb.js'
+import type { Features } from '../features.js'
+import type { SparseMemory } from '../memory/sparse-memory.js'
+import { logEvent } from '../queue/event-log.js'
+import { controlHi, controlLo, mmio } from '../registers.js'
+import type { Registers } from '../registers.js'
+import type { Switches } from '../switches.js'
+import {
+  entryValid,
+  gcr3RootHi,
+  gcr3RootLo,
+  guestIoProtection,
+  guestValid,
+  levelFault,
+  reservedBitFault,
+  suppressAfterFirst,
+  suppressAll,
+  translationValid,
+} from './device-entry.js'
+import type { EntryGates } from './device-entry.js'
+import { lowMaskHi, lowMaskLo } from './address-bits.js'
+import {
+  denied,
+  deviceEntryUnreadable,
+  eventCode,
+  eventFlag,
+  faultCode,
+  noFault,
+  notPresent,
+} from './fault.js'
+import type { Fault } from './fault.js'
+import { GuestWalk } from './guest-walk.js'
+import type { GuestRegime } from './guest-walk.js'
+import { HostWalk, marksAccessed, marksDirty, marksNothing } from './host-walk.js'
+import type { HostMarking } from './host-walk.js'
+import { allRights, dirtyKept, mayExecute, mayRead, mayWrite, userMay } from './rights.js'
+import type { WalkTrace } from './trace.js'
+
+/** Attributes of a request, ORed together; a read by a user-privilege device is 0. */
+export const request = {
+  write: 1,
+  /** Execute requested. Counts with a PASID only. */
+  execute: 2,
+  /** Supervisor privilege. Counts with a PASID only. */
+  supervisor: 4,
+  /** Look, and change nothing: no cache is asked or filled, no bit set in a table, no event written. */
+  fresh: 8,
+} as const
+
+/** What became of a request. */
+export const outcome = { translated: 0, forwarded: 1, faulted: 2 } as const
+
+/** Where the address came from. */
+export const source = { none: 0, walk: 1, iotlb: 2, identity: 3 } as const
+
+/** Words of {@link Translator.result}. */
+export const resultWord = {
+  /** The address to use: an SPA, or the request's own address when forwarded. */
+  spaLo: 0,
+  spaHi: 1,
+  sizeLog2: 2,
+  rights: 3,
+  source: 4,
+  /** Four words: the event of a fault. */
+  event: 5,
+  /** 1 if the event reached the log. */
+  logged: 9,
+  /** The tag: DomainID, and PASID or -1. */
+  domainId: 10,
+  pasid: 11,
+  /** DeviceID whose request filled the IOTLB entry that answered. */
+  filler: 12,
+  /** 64-bit table entries read for this answer, the device table entry apart. */
+  reads: 13,
+  /** GPA that the guest tables gave, when they were walked. */
+  gpaLo: 14,
+  gpaHi: 15,
+} as const
+
+const deviceEntryLog2 = 5
+
+/** See the file's comment. */
+export class Translator {
+  /** The answer to the last request; see {@link resultWord}. */
+  readonly result = new Int32Array(16)
+  private readonly host: HostWalk
+  private readonly guest: GuestWalk
+  private readonly event = new Int32Array(4)
+  private readonly regime: GuestRegime = {
+    gcr3Lo: 0,
+    gcr3Hi: 0,
+    gcr3Levels: 1,
+    guestLevels: 4,
+    hostMode: 0,
+    hostRootLo: 0,
+    hostRootHi: 0,
+    gcr3Nested: false,
+    granted: 0,
+    checksNoExecute: true,
+    checksUser: true,
+    setsAccessed: true,
+    setsDirty: true,
+  }
+  private gates: EntryGates
+  private trace: WalkTrace | null = null
+
+  constructor(
+    private readonly memory: SparseMemory,
+    private readonly registers: Registers,
+    private readonly iotlb: Iotlb,
+    private readonly deviceTableCache: DeviceTableCache,
+    private readonly features: Features,
+    private readonly switches: Switches,
+  ) {
+    this.host = new HostWalk(memory, switches)
+    this.guest = new GuestWalk(memory, this.host, switches)
+    this.regime.checksNoExecute = features.noExecute
+    this.regime.checksUser = features.userPages
+    this.gates = this.gatesNow()
+  }
+
+  /** Tells `trace` of every table access from now on; null to stop. */
+  watch(trace: WalkTrace | null): void {
+    this.trace = trace
+    this.host.trace = trace
+    this.guest.trace = trace
+  }
+
+  /** To be called after the control register changed: what is reserved in an entry depends on it. */
+  controlChanged(): void {
+    this.gates = this.gatesNow()
+    for (const deviceId of this.deviceTableCache.deviceIds())
+      this.judge(this.deviceTableCache.slotOf(deviceId))
+  }
+
+  /**
+   * Translates the address of one request.
+   *
+   * @param pasid - -1 for a request without PASID
+   * @param flags - bits of {@link request}
+   * @returns one of {@link outcome}
+   */
+  translate(deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
+    const pool = this.memory.words.array
+    const result = this.result
+    result[resultWord.source] = source.none
+    result[resultWord.reads] = 0
+    if ((pool[this.registers.controlWord]! & controlLo.iommuEn) === 0) return this.forward(lo, hi)
+    const slot = this.entryOf(deviceId, flags)
+    if (slot < 0) return this.faultWithoutEntry(deviceId, pasid, lo, hi, flags)
+    return this.translateBy(slot, deviceId, pasid, lo, hi, flags)
+  }
+
+  private translateBy(
+    slot: number,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    flags: number,
+  ): number {
+    const pool = this.memory.words.array
+    const q0Lo = pool[slot]!
+    const q0Hi = pool[slot + 1]!
+    if ((q0Lo & entryValid) === 0) {
+      if (pasid < 0 || this.switches.choices.pasidWithoutValid === 'forward') return this.forward(lo, hi)
+      return this.fault(slot, notPresent, deviceId, pasid, lo, hi, flags)
+    }
+    const illegal = pool[slot + dteSlot.illegal]!
+    if (illegal !== noFault) return this.fault(slot, illegal, deviceId, pasid, lo, hi, flags)
+    if ((q0Lo & translationValid) === 0) return this.fault(slot, notPresent, deviceId, pasid, lo, hi, flags)
+    const access = (flags & request.write) !== 0 ? mayWrite : mayRead
+    if ((q0Hi & access) === 0) return this.fault(slot, denied, deviceId, pasid, lo, hi, flags)
+    const illegalLevel = pool[slot + dteSlot.illegalLevel]!
+    if (illegalLevel !== noFault) return this.fault(slot, illegalLevel, deviceId, pasid, lo, hi, flags)
+
+    let tagged = pasid
+    if (pasid >= 0 && (q0Hi & guestValid) === 0) {
+      if (this.switches.choices.pasidWithoutGuestTables === 'fault') {
+        return this.fault(slot, notPresent, deviceId, pasid, lo, hi, flags)
+      }
+      tagged = withoutPasid
+    }
+    if (tagged >= 0) {
+      const needed =
+        access |
+        ((flags & request.execute) !== 0 ? mayExecute : 0) |
+        ((flags & request.supervisor) !== 0 ? 0 : userMay)
+      return this.throughTables(slot, deviceId, tagged, lo, hi, flags, needed, false)
+    }
+    // Under GIoV a request without PASID goes through the guest table of PASID 0, with user privilege.
+    if ((q0Hi & guestIoProtection) !== 0 && (q0Hi & guestValid) !== 0) {
+      return this.throughTables(slot, deviceId, 0, lo, hi, flags, access | userMay, true)
+    }
+    if ((q0Lo & 0xe00) === 0) return this.passThrough(q0Hi, lo, hi)
+    return this.throughTables(slot, deviceId, withoutPasid, lo, hi, flags, access, false)
+  }
+
+  /** The IOTLB, then the walk of host, guest or nested tables. `pasid` is the tag's: -1 for the host table alone. */
+  private throughTables(
+    slot: number,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    flags: number,
+    needed: number,
+    isUntagged: boolean,
+  ): number {
+    const pool = this.memory.words.array
+    const result = this.result
+    const domainId = pool[slot + 2]! & 0xffff
+    const isFresh = (flags & request.fresh) !== 0
+    result[resultWord.domainId] = domainId
+    result[resultWord.pasid] = pasid
+    if (!isFresh) {
+      // A hit without the rights is walked again: then only a stale grant can show, never a stale refusal.
+      const neededInCache = (needed & mayWrite) !== 0 ? needed | dirtyKept : needed
+      const iotlb = this.iotlb
+      if (
+        iotlb.lookup(pool[slot + dteSlot.domainRecord]!, domainId, pasid, lo, hi) &&
+        (iotlb.rights & neededInCache) === neededInCache
+      ) {
+        const size = iotlb.sizeLog2
+        result[resultWord.spaLo] = iotlb.frameLo | (lo & lowMaskLo(size))
+        result[resultWord.spaHi] = iotlb.frameHi | (hi & lowMaskHi(size))
+        result[resultWord.sizeLog2] = size
+        result[resultWord.rights] = iotlb.rights & allRights
+        result[resultWord.source] = source.iotlb
+        result[resultWord.filler] = iotlb.filler
+        return outcome.translated
+      }
+    }
+    const fault = this.walk(slot, pasid, lo, hi, needed, isFresh)
+    if (fault !== noFault) {
+      return this.fault(slot, fault, deviceId, isUntagged ? untaggedGuest : pasid, lo, hi, flags)
+    }
+    result[resultWord.source] = source.walk
+    result[resultWord.filler] = deviceId
+    if (!isFresh) this.keep(slot, domainId, deviceId, pasid, lo, hi, needed)
+    return outcome.translated
+  }
+
+  /** Walks the tables that the entry names; on success the answer stands in the result words. */
+  private walk(slot: number, pasid: number, lo: number, hi: number, needed: number, isFresh: boolean): Fault {
+    const { host, guest, result } = this
+    const pool = this.memory.words.array
+    const q0Lo = pool[slot]!
+    const q0Hi = pool[slot + 1]!
+    const granted = q0Hi & (mayRead | mayWrite)
+    host.reads = 0
+    host.marking = isFresh ? marksNothing : this.hostMarking(q0Lo)
+    let fault: Fault
+    if (pasid === withoutPasid) {
+      fault = host.walk(q0Lo, q0Hi, (q0Lo >>> 9) & 7, lo, hi, granted, needed)
+      result[resultWord.spaLo] = host.spaLo
+      result[resultWord.spaHi] = host.spaHi
+      result[resultWord.sizeLog2] = host.sizeLog2
+      result[resultWord.rights] = host.rights & (mayRead | mayWrite)
+      result[resultWord.reads] = host.reads
+    } else {
+      guest.reads = 0
+      this.loadRegime(slot, isFresh)
+      fault = guest.walk(this.regime, pasid, lo, hi, needed)
+      result[resultWord.spaLo] = guest.spaLo
+      result[resultWord.spaHi] = guest.spaHi
+      result[resultWord.sizeLog2] = guest.sizeLog2
+      result[resultWord.rights] = guest.rights & allRights
+      result[resultWord.reads] = host.reads + guest.reads
+      result[resultWord.gpaLo] = guest.gpaLo
+      result[resultWord.gpaHi] = guest.gpaHi
+    }
+    return fault
+  }
+
+  private loadRegime(slot: number, isFresh: boolean): void {
+    const pool = this.memory.words.array
+    const regime = this.regime
+    const q0Lo = pool[slot]!
+    const q0Hi = pool[slot + 1]!
+    const controlHigh = pool[this.registers.controlWord + 1]!
+    regime.gcr3Lo = pool[slot + dteSlot.gcr3]!
+    regime.gcr3Hi = pool[slot + dteSlot.gcr3 + 1]!
+    regime.gcr3Levels = ((q0Hi >>> 24) & 3) + 1
+    regime.guestLevels = 4 + ((pool[slot + 5]! >>> 22) & 3)
+    regime.hostMode = (q0Lo >>> 9) & 7
+    regime.hostRootLo = q0Lo
+    regime.hostRootHi = q0Hi
+    regime.gcr3Nested = (controlHigh & controlHi.gcr3TrpMode) !== 0
+    regime.granted = q0Hi & (mayRead | mayWrite)
+    regime.setsAccessed = !isFresh && (controlHigh & controlHi.guestAccessedOff) === 0
+    regime.setsDirty = !isFresh && (controlHigh & controlHi.guestDirtyOff) === 0
+  }
+
+  /** Files the walk's answer in the IOTLB. */
+  private keep(
+    slot: number,
+    domainId: number,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    needed: number,
+  ): void {
+    const result = this.result
+    const leavesDirty = this.host.marking === marksDirty || (pasid !== withoutPasid && this.regime.setsDirty)
+    const rights = result[resultWord.rights]! | (!leavesDirty || (needed & mayWrite) !== 0 ? dirtyKept : 0)
+    this.iotlb.fill(
+      this.memory.words.array[slot + dteSlot.domainRecord]!,
+      domainId,
+      pasid,
+      lo,
+      hi,
+      result[resultWord.sizeLog2]!,
+      result[resultWord.spaLo]!,
+      result[resultWord.spaHi]!,
+      rights,
+      deviceId,
+    )
+  }
+
+  private forward(lo: number, hi: number): number {
+    this.result[resultWord.spaLo] = lo
+    this.result[resultWord.spaHi] = hi
+    this.result[resultWord.rights] = allRights
+    return outcome.forwarded
+  }
+
+  /** Mode 0 without guest tables: the address is an SPA, the rights are the entry's. */
+  private passThrough(q0Hi: number, lo: number, hi: number): number {
+    const result = this.result
+    result[resultWord.spaLo] = lo
+    result[resultWord.spaHi] = hi
+    result[resultWord.sizeLog2] = 64
+    result[resultWord.rights] = q0Hi & (mayRead | mayWrite)
+    result[resultWord.source] = source.identity
+    return outcome.translated
+  }
+
+  /**
+   * The slot with the device's table entry, from the cache or from memory.
+   *
+   * @returns -1 if there is none; then `lastEntryFault` and the result's address tell why
+   */
+  private entryOf(deviceId: number, flags: number): number {
+    const cache = this.deviceTableCache
+    if ((flags & request.fresh) !== 0) return this.readEntry(cache.scratch, deviceId, true)
+    const slot = cache.slotOf(deviceId)
+    if (slot !== 0 && this.memory.words.array[slot + dteSlot.present] === 1) return slot
+    return this.readEntry(cache.makeSlot(deviceId), deviceId, false)
+  }
+
+  private lastEntryFault: Fault = noFault
+
+  private readEntry(slot: number, deviceId: number, isFresh: boolean): number {
+    const controlHigh = this.registers.hi(mmio.control)
+    const segmentsLog2 = Math.min((controlHigh >>> 2) & 7, this.features.segmentsLog2)
+    const segment = segmentsLog2 === 0 ? 0 : deviceId >>> (16 - segmentsLog2)
+    const base = segment === 0 ? mmio.deviceTableBase : mmio.deviceTableSegment1 + (segment - 1) * 8
+    const baseLo = this.registers.lo(base)
+    const index = deviceId & (0xffff >>> segmentsLog2)
+    const tablePages = (baseLo & 0x1ff) + 1
+    if (index >= tablePages << (12 - deviceEntryLog2)) {
+      this.lastEntryFault = this.switches.deviceIdBeyondTable
+      return -1
+    }
+    const tableLo = (baseLo & 0xfffff000) >>> 0
+    const sum = tableLo + (index << deviceEntryLog2)
+    const lo = sum | 0
+    const hi = (this.registers.hi(base) & 0xfffff) + (sum > 0xffffffff ? 1 : 0)
+    const word = this.memory.wordOf(lo, hi)
+    if (word < 0) {
+      this.lastEntryFault = deviceEntryUnreadable
+      this.result[resultWord.spaLo] = lo
+      this.result[resultWord.spaHi] = hi
+      return -1
+    }
+    if (this.trace !== null) this.trace.read('device-table', lo, hi)
+    const pool = this.memory.words.array
+    if (isFresh) {
+      for (let i = 0; i < 8; i++) pool[slot + i] = pool[word + i]!
+    } else {
+      const cache = this.deviceTableCache
+      for (let i = 0; i < 8; i++) cache.write(slot, deviceId, i, pool[word + i]!)
+      cache.write(slot, deviceId, dteSlot.present, 1)
+    }
+    this.judge(slot)
+    return slot
+  }
+
+  /** Works out what follows from the raw entry in a slot. */
+  private judge(slot: number): void {
+    const { words } = this.memory
+    const pool = words.array
+    words.write(slot + dteSlot.illegal, reservedBitFault(pool, slot, this.gates))
+    words.write(slot + dteSlot.illegalLevel, levelFault(pool, slot, this.gates, this.switches))
+    words.write(slot + dteSlot.gcr3, gcr3RootLo(pool, slot))
+    words.write(slot + dteSlot.gcr3 + 1, gcr3RootHi(pool, slot))
+    words.write(slot + dteSlot.domainRecord, this.iotlb.domainRecord(pool[slot + 2]! & 0xffff))
+  }
+
+  private gatesNow(): EntryGates {
+    const features = this.features
+    const guestTables = features.guestTables && (this.registers.lo(mmio.control) & controlLo.gtEn) !== 0
+    return {
+      guestTables,
+      guestIoProtection: features.guestIoProtection,
+      pageRequests:
+        features.enhancedPageRequests && (this.registers.hi(mmio.control) & controlHi.ephEn) !== 0,
+      secureAts: features.secureAts,
+      hostLevels: features.hostLevels,
+      guestLevels: features.guestLevels,
+      gcr3Levels: features.gcr3Levels,
+    }
+  }
+
+  /** Which of A and D hardware sets in host entries: DTE.HAD as far as Control.HADUpdate and EFR let it. */
+  private hostMarking(q0Lo: number): HostMarking {
+    const asked = (q0Lo >>> 7) & (this.memory.words.array[this.registers.controlWord + 1]! >>> 14) & 3
+    if (asked === 0 || !this.features.hostAccessed) return marksNothing
+    return asked === 3 && this.features.hostDirty ? marksDirty : marksAccessed
+  }
+
+  private faultWithoutEntry(deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
+    return this.fault(-1, this.lastEntryFault, deviceId, pasid, lo, hi, flags)
+  }
+
+  /**
+   * Ends a request with a fault: puts the event together, and writes it to the log unless the entry suppresses it.
+   *
+   * @param slot - the entry's slot, or -1 without an entry
+   * @param pasid - the request's PASID, -1 without, {@link untaggedGuest} when a request without PASID was in a guest
+   *   table
+   */
+  private fault(
+    slot: number,
+    fault: Fault,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    flags: number,
+  ): number {
+    const { event, result } = this
+    const code = faultCode(fault)
+    const isGuest = pasid !== withoutPasid
+    const namedPasid = pasid > 0 ? pasid : 0
+    let eventFlags = fault & 0xfff
+    if ((flags & request.write) !== 0) eventFlags |= eventFlag.write
+    if (isGuest && code !== eventCode.devTabHardwareError) eventFlags |= eventFlag.guest
+    if (isGuest && code === eventCode.ioPageFault) {
+      if (pasid === untaggedGuest) eventFlags |= eventFlag.user
+      else {
+        if ((flags & request.execute) !== 0) eventFlags |= eventFlag.execute
+        if ((flags & request.supervisor) === 0) eventFlags |= eventFlag.user
+      }
+    }
+    const namesTag = code === eventCode.ioPageFault || code === eventCode.pageTabHardwareError
+    const domainId = slot < 0 ? 0 : this.memory.words.array[slot + 2]! & 0xffff
+    const namesEntry = code === eventCode.pageTabHardwareError || code === eventCode.devTabHardwareError
+    event[0] =
+      isGuest && code !== eventCode.devTabHardwareError ? deviceId | ((namedPasid >>> 16) << 16) : deviceId
+    event[1] = (code << 28) | (eventFlags << 16)
+    if (isGuest && code !== eventCode.devTabHardwareError) event[1] |= namedPasid & 0xffff
+    else if (namesTag) event[1] |= domainId
+    event[2] = namesEntry ? result[resultWord.spaLo]! : code === eventCode.illegalDevTableEntry ? lo & ~3 : lo
+    event[3] = namesEntry ? result[resultWord.spaHi]! : hi
+    result.set(event, resultWord.event)
+    result[resultWord.logged] = 0
+    if ((flags & request.fresh) === 0 && !this.isSuppressed(slot, deviceId, code)) {
+      result[resultWord.logged] = logEvent(this.registers, this.memory, event) ? 1 : 0
+    }
+    return outcome.faulted
+  }
+
+  /** Whether the entry keeps this event out of the log: SA always, SE after the first since the entry was cached. */
+  private isSuppressed(slot: number, deviceId: number, code: number): boolean {
+    if (slot < 0 || code !== eventCode.ioPageFault) return false
+    const pool = this.memory.words.array
+    const q1Hi = pool[slot + 3]!
+    if ((q1Hi & suppressAll) !== 0) return true
+    if ((q1Hi & suppressAfterFirst) === 0) return false
+    if (pool[slot + dteSlot.logged] === 1) return true
+    this.deviceTableCache.write(slot, deviceId, dteSlot.logged, 1)
+    return false
+  }
+}
+
+/** Stands for PASID 0 of a request that brought none. */
+const untaggedGuest = -2

@@ -1,0 +1,6 @@
+/**
+ * Whole machines (host, VMs, guests, devices) that can be assembled, acted on and forked.
+ *
+ * @packageDocumentation
+ */
+export {}

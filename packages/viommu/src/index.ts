@@ -1,0 +1,6 @@
+/**
+ * The guest's AMD IOMMU, made of iommufd objects.
+ *
+ * @packageDocumentation
+ */
+export {}

@@ -1,0 +1,20 @@
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+
+const packages = fileURLToPath(new URL('packages', import.meta.url))
+
+export default defineConfig({
+  resolve: {
+    // As in tsconfig.base.json: packages see each other's sources, so tests need no build.
+    alias: [{ find: /^@nestwalk\/([^/]+)$/, replacement: `${packages}/$1/src/index.ts` }],
+  },
+  test: {
+    include: ['packages/*/{src,test}/**/*.test.ts', 'apps/*/{src,test}/**/*.test.ts'],
+    coverage: {
+      provider: 'v8',
+      include: ['packages/hardware/src/**/*.ts'],
+      exclude: ['**/*.test.ts', '**/*.bench.ts'],
+      reporter: ['text', 'html'],
+    },
+  },
+})
