@@ -8,7 +8,7 @@
  */
 import { spa } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
-import { encodeCommand, load64, mmio, store64 } from '@nestwalk/hardware'
+import { encodeCommand, load64, registers, store64 } from '@nestwalk/hardware'
 import type { CommandFields, IommuPort, Memory } from '@nestwalk/hardware'
 
 export const ringEntries = 512
@@ -41,14 +41,14 @@ export class CommandRing {
 
   /** Puts a command into the ring. False if it is full: hardware has to take some first. */
   push(port: IommuPort, memory: Memory, command: CommandFields): boolean {
-    const head = Number(port.readMmio(mmio.commandHead, 8))
+    const head = Number(port.readMmio(registers.commandHead.offset, 8))
     const used = (this.tail - head + ringBytes) % ringBytes
     if (used >= ringBytes - keptFree * entryBytes) return false
     const [lo, hi] = encodeCommand(command)
     store64(memory, this.place.ring + BigInt(this.tail), lo ?? 0n)
     store64(memory, this.place.ring + BigInt(this.tail + 8), hi ?? 0n)
     this.tail = (this.tail + entryBytes) % ringBytes
-    port.writeMmio(mmio.commandTail, 8, BigInt(this.tail))
+    port.writeMmio(registers.commandTail.offset, 8, BigInt(this.tail))
     return true
   }
 
@@ -57,7 +57,8 @@ export class CommandRing {
     if (!this.isWaiting) {
       const storeData = this.sequence + 1n
       const storeAddress = spa(this.place.completion)
-      if (!this.push(port, memory, { kind: 'CompletionWait', store: true, storeAddress, storeData })) return false
+      if (!this.push(port, memory, { kind: 'CompletionWait', store: true, storeAddress, storeData }))
+        return false
       this.sequence = storeData
       this.isWaiting = true
     }

@@ -40,6 +40,8 @@ export interface GuestTableDomain {
   readonly root: Spa
   /** 4 or 5. */
   readonly levels: number
+  /** A domain whose DomainID this one carries too. Sound only if both translate alike: a mistake to be studied. */
+  readonly sameIdAs: DomainNumber | undefined
 }
 
 /** A guest's device table entry on top of a nest parent. */

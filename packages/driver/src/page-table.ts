@@ -60,7 +60,13 @@ export function mapRange(edit: TableEdit, mapping: Mapping): Refusal | undefined
 }
 
 /** Maps one page and returns its size. */
-function mapPage(edit: TableEdit, from: bigint, to: bigint, length: bigint, rights: Rights): number | Refusal {
+function mapPage(
+  edit: TableEdit,
+  from: bigint,
+  to: bigint,
+  length: bigint,
+  rights: Rights,
+): number | Refusal {
   const { format, plan } = edit
   for (const sizeLog2 of format.sizesLog2) {
     const bytes = 1n << BigInt(sizeLog2)
@@ -74,7 +80,12 @@ function mapPage(edit: TableEdit, from: bigint, to: bigint, length: bigint, righ
     // Where a table hangs already, the page is mapped below it in smaller pieces.
     if (taken === 'table') continue
     if (taken === 'leaf') return mappedAlready(from)
-    plan.storeRun(at, copies, format.leaf(to, sizeLog2, rights), `${format.name} page for 0x${from.toString(16)}`)
+    plan.storeRun(
+      at,
+      copies,
+      format.leaf(to, sizeLog2, rights),
+      `${format.name} page for 0x${from.toString(16)}`,
+    )
     return sizeLog2
   }
   return mappedAlready(from)
@@ -141,7 +152,11 @@ function unmapIn(
       const first = (start >> BigInt(entry.sizeLog2)) << BigInt(entry.sizeLog2)
       const last = first + (1n << BigInt(entry.sizeLog2)) - 1n
       if (first < range.first || last > range.last) {
-        return refuse('EINVAL', 'unmap-cuts-a-page', `the page at 0x${first.toString(16)} lies only partly in the range`)
+        return refuse(
+          'EINVAL',
+          'unmap-cuts-a-page',
+          `the page at 0x${first.toString(16)} lies only partly in the range`,
+        )
       }
       const copies = Number(1n << BigInt(entry.sizeLog2 - levelShift(level)))
       edit.plan.storeRun(at, copies, 0n, `unmap 0x${first.toString(16)}`)

@@ -23,7 +23,8 @@ export class Plan {
   /** A quad-word as it will be. The driver only reads what it allocated, so there is memory. */
   load(address: Spa): bigint {
     const word = this.stored.get(address) ?? load64(this.memory, address)
-    if (word === undefined) throw new InternalError(`the driver's own table at 0x${address.toString(16)} is gone`)
+    if (word === undefined)
+      throw new InternalError(`the driver's own table at 0x${address.toString(16)} is gone`)
     return word
   }
 
@@ -45,8 +46,13 @@ export class Plan {
       this.store(address, word, what)
       return
     }
-    this.effects.push({ kind: 'fill', address, count, strideBytes: 8, word, what })
-    for (let i = 0n; i < BigInt(count); i++) this.stored.set(address + i * 8n, word)
+    this.fill(address, count, 8, word, what)
+  }
+
+  /** Stores the same quad-word `count` times, `strideBytes` apart. */
+  fill(address: Spa, count: number, strideBytes: number, word: bigint, what: string): void {
+    this.effects.push({ kind: 'fill', address, count, strideBytes, word, what })
+    for (let i = 0; i < count; i++) this.stored.set(address + BigInt(i * strideBytes), word)
   }
 
   /** Makes a page of zeros. */

@@ -40,6 +40,7 @@ export interface Features extends FeatureRegisters {
   readonly hostAccessed: boolean
   readonly enhancedPageRequests: boolean
   readonly hostDirty: boolean
+  readonly pageMigration: boolean
   readonly gcr3TrpMode: boolean
 }
 
@@ -66,6 +67,7 @@ export function featuresOf({ efr, efr2 }: FeatureRegisters): Features {
     hostAccessed: bit(efr, 49),
     enhancedPageRequests: bit(efr, 50),
     hostDirty: bit(efr, 52),
+    pageMigration: bit(efr2, 2),
     gcr3TrpMode: bit(efr2, 3),
   }
 }

@@ -38,6 +38,7 @@ export const controlHi = {
   ephEn: 1 << 13, // 45
   guestDirtyOff: 1 << 16, // 48
   guestAccessedOff: 1 << 22, // 54
+  pageMigrationEn: 1 << 24, // 56
   gcr3TrpMode: 1 << 26, // 58
 } as const
 

@@ -3,7 +3,6 @@
  *
  * @packageDocumentation
  */
-import { spa } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
 import { withoutPasid } from './cache/iotlb.js'
 import type { Iommu } from './iommu.js'
@@ -36,6 +35,7 @@ export interface Tag {
 export type Translation =
   | {
       readonly kind: 'translated'
+      /** Up to 64 bits where addresses pass through: then no memory need answer to it. */
       readonly spa: Spa
       /** log2 of the bytes of the page; 64 for an entry that passes addresses through. */
       readonly sizeLog2: number
@@ -90,8 +90,8 @@ export function describe(iommu: Iommu, asked: Request, moreFlags: number): Trans
   const rights = result[resultWord.rights]!
   return {
     kind: 'translated',
-    // An entry that passes addresses through passes all 64 bits.
-    spa: spa(BigInt.asUintN(52, pair(result, resultWord.spaLo))),
+    // Not checked to have 52 bits: an entry that passes addresses through passes all 64.
+    spa: pair(result, resultWord.spaLo) as Spa,
     sizeLog2: result[resultWord.sizeLog2]!,
     readable: (rights & mayRead) !== 0,
     writable: (rights & mayWrite) !== 0,

@@ -1,6 +1,23 @@
 /**
- * The objects, ioctls and errnos of Linux /dev/iommu over the nestwalk driver.
+ * Linux `/dev/iommu` over the modelled driver: objects, calls, errnos, lifetimes.
  *
  * @packageDocumentation
  */
-export {}
+export { Context } from './context.js'
+export type { HwptRequest, MapRequest } from './context.js'
+export { Iommufd } from './iommufd.js'
+export type { GroupRule, Shared } from './iommufd.js'
+export type {
+  BoundDevice,
+  Ioas,
+  IoasArea,
+  IommufdObject,
+  NestedHwpt,
+  ObjectId,
+  PagingHwpt,
+  Vdevice,
+  Viommu,
+} from './object.js'
+export { reservedRegions } from './reserved-region.js'
+export type { ReservedRegion } from './reserved-region.js'
+export type { Effect, Errno, GuestInvalidation, Outcome, Refusal } from '@nestwalk/driver'

@@ -20,6 +20,4 @@ export const policies: readonly DomainIdPolicy[] = [
 
 /** The policy with a letter or a name, upper or lower case; `undefined` if there is none. */
 export const findPolicy = (letterOrName: string): DomainIdPolicy | undefined =>
-  policies.find(({ letter, name }) =>
-    [letter.toLowerCase(), name].includes(letterOrName.toLowerCase()),
-  )
+  policies.find(({ letter, name }) => [letter.toLowerCase(), name].includes(letterOrName.toLowerCase()))

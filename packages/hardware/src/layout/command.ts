@@ -22,7 +22,7 @@ const opcode = uint(63, 60)
 const range = {
   /** S: the address codes a size above 4 KiB. */
   size: flag(64),
-  /** GN: the address is a guest virtual one and the PASID counts; else it is what the host tables translate. */
+  /** GN: the address is a guest virtual one and the PASID counts; else the host tables' input. */
   guestNested: flag(66),
   /** Address[63:12], with the size code still in it. */
   address: address([127, 76, 12]),

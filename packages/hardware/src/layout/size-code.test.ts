@@ -6,7 +6,7 @@ const address = fc.bigInt({ min: 0n, max: 0xffff_ffff_ffff_ffffn })
 
 /** The independent decoder: binary digits from bit 12 up, cut at the first zero. */
 function byDigits(value: bigint): { base: bigint; sizeLog2: number } {
-  const digits = [...value.toString(2).padStart(64, '0')].reverse().slice(12).join('')
+  const digits = Array.from(value.toString(2).padStart(64, '0')).reverse().slice(12).join('')
   const sizeLog2 = 13 + digits.indexOf('0')
   return { base: value - BigInt.asUintN(sizeLog2, value), sizeLog2 }
 }
@@ -32,8 +32,6 @@ describe('the size code of commands', () => {
   it('reads back for every size, at the first and the last base', () => {
     for (let sizeLog2 = 12; sizeLog2 <= 64; sizeLog2++) {
       for (const base of [0n, (1n << 64n) - (1n << BigInt(sizeLog2))]) {
-        // A block of 2^63 bytes at the top would code as all ones.
-        if (sizeLog2 === 63 && base !== 0n) continue
         expect(decodeSizeCode(encodeSizeCode(base, sizeLog2))).toEqual({ base, sizeLog2 })
       }
     }

@@ -126,7 +126,7 @@ export function slice(words: readonly string[], ranges: string): bigint {
 /** The record with the ranges of the given fields cleared: what nobody has accounted for. */
 export function withoutSlices(words: readonly string[], ranges: readonly string[]): bigint {
   const digits = words.map((word) => BigInt(`0x${word}`).toString(2).padStart(64, '0'))
-  const text = [...digits.reverse().join('')]
+  const text = Array.from(digits.reverse().join(''))
   for (const range of ranges.flatMap((each) => each.split(' ')).filter((each) => !each.startsWith('+'))) {
     const [hi, lo = hi] = range.split(':').map(Number)
     text.fill('0', text.length - 1 - Number(hi), text.length - Number(lo))

@@ -90,10 +90,10 @@ function carryOut(iommu: CommandTargets, w0: number, w1: number, w2: number, w3:
       return namesOnlyDevice(w0, w1, w2, w3) ? done : illegal
     case opcode.prefetchIommuPages:
       // A hint that may be ignored.
-      return iommu.features.prefetch ? done : illegal
+      return iommu.features.prefetch && isLegalPrefetch(iommu, w0, w1, w2) ? done : illegal
     case opcode.completePprRequest:
       // The answer goes to the device; whether it asked is not checked.
-      return iommu.features.pageRequests ? done : illegal
+      return iommu.features.pageRequests && isLegalPprAnswer(iommu, w0, w1, w2, w3) ? done : illegal
     case opcode.invalidateIommuAll:
       if (!iommu.features.invalidateAll || w0 !== 0 || w1 << 4 !== 0 || w2 !== 0 || w3 !== 0) return illegal
       iommu.iotlb.invalidateAll()
@@ -106,6 +106,16 @@ function carryOut(iommu: CommandTargets, w0: number, w1: number, w2: number, w3:
 
 const namesOnlyDevice = (w0: number, w1: number, w2: number, w3: number): boolean =>
   w0 >>> 16 === 0 && w1 << 4 === 0 && w2 === 0 && w3 === 0
+
+/** GN=1 asks for guest tables. */
+const mayBeGuest = (iommu: CommandTargets, w2: number): boolean =>
+  (w2 & 4) === 0 || iommu.features.guestTables
+
+const isLegalPrefetch = (iommu: CommandTargets, w0: number, w1: number, w2: number): boolean =>
+  (w0 & 0x00ff0000) === 0 && (w1 & 0x0ff00000) === 0 && (w2 & 0xfea) === 0 && mayBeGuest(iommu, w2)
+
+const isLegalPprAnswer = (iommu: CommandTargets, w0: number, w1: number, w2: number, w3: number): boolean =>
+  w0 >>> 16 === 0 && (w1 & 0x0ff00000) === 0 && (w2 & ~4) === 0 && w3 >>> 16 === 0 && mayBeGuest(iommu, w2)
 
 function completionWait(iommu: CommandTargets, w0: number, w1: number, w2: number, w3: number): number {
   if ((w1 & 0x0ff00000) !== 0) return illegal
@@ -124,7 +134,7 @@ function completionWait(iommu: CommandTargets, w0: number, w1: number, w2: numbe
 function invalidatePages(iommu: CommandTargets, w0: number, w1: number, w2: number, w3: number): number {
   const isGuest = (w2 & 4) !== 0
   if ((w0 & 0xfff00000) !== 0 || (w1 & 0x0fff0000) !== 0 || (w2 & 0xff8) !== 0) return illegal
-  if (isGuest ? !iommu.features.guestTables : w0 !== 0) return illegal
+  if (!mayBeGuest(iommu, w2) || (!isGuest && w0 !== 0)) return illegal
   const domainId = w1 & 0xffff
   const sizeLog2 = (w2 & 1) === 0 ? 12 : trailingOnesSizeLog2(w2, w3, 31)
   if (isGuest) {

@@ -25,11 +25,12 @@ export function logEvent(registers: Registers, memory: SparseMemory, event: Int3
   const baseHi = registers.hi(mmio.eventBase) & 0xfffff
   const at = addOffset(baseLo, tail)
   const hi = baseHi + carry(baseLo, tail)
-  memory.store64(at, hi, event[0]!, event[1]!)
-  memory.store64(at + 8, hi, event[2]!, event[3]!)
+  // A posted write that no memory answers is lost without a trace; the pointer moves on all the same.
+  const isStored = memory.store64(at, hi, event[0]!, event[1]!)
+  if (isStored) memory.store64(at + 8, hi, event[2]!, event[3]!)
   registers.set(mmio.eventTail, next, 0)
   registers.report(status.eventLogInt, controlLo.eventIntEn)
-  return true
+  return isStored
 }
 
 /** Low word of a ring's base plus an offset; a ring needs no alignment beyond its page. */

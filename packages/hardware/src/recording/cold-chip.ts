@@ -86,6 +86,7 @@ export class ColdChip {
   hasGuestTables(deviceId: number): boolean {
     const table = (this.snapshot.registers.get(mmio.deviceTableBase) ?? 0n) & tableAddressMask
     const entry = table + BigInt(deviceId * dteBytes)
+    if (entry >= BigInt(this.snapshot.memoryBytes)) return false
     const words = Array.from(
       { length: dteWordCount },
       (_, i) => load64(this.memory, entry + BigInt(i * 8)) ?? 0n,

@@ -52,6 +52,8 @@ export interface GuestRegime {
   /** Whether hardware sets A and D in guest entries. */
   setsAccessed: boolean
   setsDirty: boolean
+  /** Whether bits are stored, or only the right to store them is checked. */
+  stores: boolean
 }
 
 /** Walks guest tables. The answer of the last walk stands in the fields. */
@@ -196,10 +198,10 @@ export class GuestWalk {
       hi = host.spaHi
       if (fault !== noFault) return this.failAt(fault, lo, hi)
     }
-    const word = this.memory.wordOf(lo, hi)
-    if (word < 0) return this.failAt(tableUnreadable, lo, hi)
     this.reads += 1
     if (this.trace !== null) this.trace.read(kind, lo, hi)
+    const word = this.memory.wordOf(lo, hi)
+    if (word < 0) return this.failAt(tableUnreadable, lo, hi)
     const pool = this.memory.words.array
     this.entryLo = lo
     this.entryHi = hi
@@ -210,14 +212,16 @@ export class GuestWalk {
 
   /** Sets A, and D for a write through a leaf, in the entry just read; the host must then let its page be written. */
   private mark(regime: GuestRegime, asWritten: boolean): Fault {
-    const before = this.valueLo
-    const after = before | (regime.setsAccessed ? accessed : 0) | (asWritten && regime.setsDirty ? dirty : 0)
-    if (after === before) return noFault
+    const bits = (regime.setsAccessed ? accessed : 0) | (asWritten && regime.setsDirty ? dirty : 0)
+    if ((this.valueLo & bits) === bits) return noFault
     if (regime.hostMode !== 0) {
       if ((this.host.rights & mayWrite) === 0) return denied
       this.host.mark(true)
     }
-    this.memory.store32(this.entryLo, this.entryHi, after)
+    if (!regime.stores) return noFault
+    // An OR on the word as it is now: the host entry that was just marked may be this very word.
+    const now = this.memory.words.array[this.memory.wordOf(this.entryLo, this.entryHi)]!
+    this.memory.store32(this.entryLo, this.entryHi, now | bits)
     if (this.trace !== null) this.trace.store('guest-table', this.entryLo, this.entryHi)
     return noFault
   }

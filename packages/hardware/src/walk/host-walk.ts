@@ -22,19 +22,20 @@ import type { Fault } from './fault.js'
 import { mayWrite } from './rights.js'
 import type { WalkTrace } from './trace.js'
 
-/** Reserved bits in the high word of a leaf, bits 58:52, and of a directory entry, bits 60:52. */
-const leafReservedHi = 0x07f00000
+/** Reserved bits in the high word of a directory entry, bits 60:52. */
 const directoryReservedHi = 0x1ff00000
+/** Reserved bits in the high word of a leaf: bits 58:52, or 56:52 where 58:57 tell the state of a page's migration. */
+export const leafReservedHi = 0x07f00000
+export const leafReservedMigratingHi = 0x01f00000
 
-/** Bits of the low word of an entry: accessed, dirty. */
-const accessed = 0x20
-const dirty = 0x40
-
-/** Which of A and D hardware sets in host entries: DTE.HAD as far as Control.HADUpdate and EFR let it. */
-export type HostMarking = 0 | 1 | 3
-export const marksNothing = 0
-export const marksAccessed = 1
-export const marksDirty = 3
+/**
+ * Which of A and D hardware sets in host entries: DTE.HAD as far as Control.HADUpdate and EFR let it. The bits are
+ * those of the low word of an entry.
+ */
+export type HostMarking = number
+export const marksNothing: HostMarking = 0
+export const marksAccessed: HostMarking = 0x20
+export const marksDirty: HostMarking = 0x40
 
 /** Longest walk: six levels. */
 const trailEntries = 6
@@ -51,6 +52,8 @@ export class HostWalk {
   /** Table entries read since the owner set it to zero. */
   reads = 0
   marking: HostMarking = marksNothing
+  /** {@link leafReservedHi} or {@link leafReservedMigratingHi}. */
+  leafReserved = leafReservedHi
   trace: WalkTrace | null = null
 
   /** SPAs of the entries that the last walk used, for A and D. */
@@ -60,6 +63,8 @@ export class HostWalk {
   constructor(
     private readonly memory: SparseMemory,
     private readonly switches: Switches,
+    /** Deepest table that the implementation walks: 4 to 6 levels. */
+    private readonly hostLevels: number,
   ) {}
 
   /**
@@ -90,22 +95,22 @@ export class HostWalk {
     this.trailLength = 0
     for (;;) {
       const entryLo = tableLo | (levelIndex(level, lo, hi) << 3)
-      const word = memory.wordOf(entryLo, tableHi)
-      if (word < 0) return this.unreadable(entryLo, tableHi)
       this.reads += 1
       if (trace !== null) trace.read('host-table', entryLo, tableHi)
+      const word = memory.wordOf(entryLo, tableHi)
+      if (word < 0) return this.unreadable(entryLo, tableHi)
       if (marking !== marksNothing) this.follow(entryLo, tableHi)
       const valueLo = pool[word]!
       const valueHi = pool[word + 1]!
       if ((valueLo & 1) === 0) return notPresent
       const nextLevel = (valueLo >>> 9) & 7
       const isLeaf = nextLevel === 0 || nextLevel === 7
-      if ((valueHi & (isLeaf ? leafReservedHi : directoryReservedHi)) !== 0) return reservedBitSet
+      if ((valueHi & (isLeaf ? this.leafReserved : directoryReservedHi)) !== 0) return reservedBitSet
       rights &= valueHi
       // Rights come before the level encoding: a right missing in a directory wins over whatever lies below it.
       if ((rights & needed) !== needed) return denied
       if (isLeaf) return this.leaf(level, nextLevel, valueLo, valueHi, lo, hi, rights, needed)
-      if (nextLevel >= level) return badEncoding
+      if (nextLevel >= level) return nextLevel > this.hostLevels ? reservedBitSet : badEncoding
       if (nextLevel < level - 1 && anyBitBetween(12 + 9 * nextLevel, levelShift(level), lo, hi)) {
         return badEncoding
       }
@@ -164,8 +169,7 @@ export class HostWalk {
       const lo = this.trail[i << 1]!
       const hi = this.trail[(i << 1) + 1]!
       const before = this.memory.words.array[this.memory.wordOf(lo, hi)]!
-      const setsDirty = i === last && forWrite && this.marking === marksDirty
-      const after = before | accessed | (setsDirty ? dirty : 0)
+      const after = before | (i === last && forWrite ? this.marking : this.marking & marksAccessed)
       if (after === before) continue
       this.memory.store32(lo, hi, after)
       if (this.trace !== null) this.trace.store('host-table', lo, hi)

@@ -43,7 +43,14 @@ import {
 import type { Fault } from './fault.js'
 import { GuestWalk } from './guest-walk.js'
 import type { GuestRegime } from './guest-walk.js'
-import { HostWalk, marksAccessed, marksDirty, marksNothing } from './host-walk.js'
+import {
+  HostWalk,
+  leafReservedHi,
+  leafReservedMigratingHi,
+  marksAccessed,
+  marksDirty,
+  marksNothing,
+} from './host-walk.js'
 import type { HostMarking } from './host-walk.js'
 import { allRights, dirtyKept, mayExecute, mayRead, mayWrite, userMay } from './rights.js'
 import type { WalkTrace } from './trace.js'
@@ -112,6 +119,7 @@ export class Translator {
     checksUser: true,
     setsAccessed: true,
     setsDirty: true,
+    stores: true,
   }
   private gates: EntryGates
   private trace: WalkTrace | null = null
@@ -124,11 +132,12 @@ export class Translator {
     private readonly features: Features,
     private readonly switches: Switches,
   ) {
-    this.host = new HostWalk(memory, switches)
+    this.host = new HostWalk(memory, switches, features.hostLevels)
     this.guest = new GuestWalk(memory, this.host, switches)
     this.regime.checksNoExecute = features.noExecute
     this.regime.checksUser = features.userPages
     this.gates = this.gatesNow()
+    this.host.leafReserved = this.leafReservedNow()
   }
 
   /** Tells `trace` of every table access from now on; null to stop. */
@@ -141,6 +150,7 @@ export class Translator {
   /** To be called after the control register changed: what is reserved in an entry depends on it. */
   controlChanged(): void {
     this.gates = this.gatesNow()
+    this.host.leafReserved = this.leafReservedNow()
     for (const deviceId of this.deviceTableCache.deviceIds())
       this.judge(this.deviceTableCache.slotOf(deviceId))
   }
@@ -300,8 +310,9 @@ export class Translator {
     regime.hostRootHi = q0Hi
     regime.gcr3Nested = (controlHigh & controlHi.gcr3TrpMode) !== 0
     regime.granted = q0Hi & (mayRead | mayWrite)
-    regime.setsAccessed = !isFresh && (controlHigh & controlHi.guestAccessedOff) === 0
-    regime.setsDirty = !isFresh && (controlHigh & controlHi.guestDirtyOff) === 0
+    regime.setsAccessed = (controlHigh & controlHi.guestAccessedOff) === 0
+    regime.setsDirty = (controlHigh & controlHi.guestDirtyOff) === 0
+    regime.stores = !isFresh
   }
 
   /** Files the walk's answer in the IOTLB. */
@@ -315,7 +326,8 @@ export class Translator {
     needed: number,
   ): void {
     const result = this.result
-    const leavesDirty = this.host.marking === marksDirty || (pasid !== withoutPasid && this.regime.setsDirty)
+    const leavesDirty =
+      (this.host.marking & marksDirty) !== 0 || (pasid !== withoutPasid && this.regime.setsDirty)
     const rights = result[resultWord.rights]! | (!leavesDirty || (needed & mayWrite) !== 0 ? dirtyKept : 0)
     this.iotlb.fill(
       this.memory.words.array[slot + dteSlot.domainRecord]!,
@@ -380,6 +392,7 @@ export class Translator {
     const sum = tableLo + (index << deviceEntryLog2)
     const lo = sum | 0
     const hi = (this.registers.hi(base) & 0xfffff) + (sum > 0xffffffff ? 1 : 0)
+    if (this.trace !== null) this.trace.read('device-table', lo, hi)
     const word = this.memory.wordOf(lo, hi)
     if (word < 0) {
       this.lastEntryFault = deviceEntryUnreadable
@@ -387,7 +400,6 @@ export class Translator {
       this.result[resultWord.spaHi] = hi
       return -1
     }
-    if (this.trace !== null) this.trace.read('device-table', lo, hi)
     const pool = this.memory.words.array
     if (isFresh) {
       for (let i = 0; i < 8; i++) pool[slot + i] = pool[word + i]!
@@ -426,11 +438,19 @@ export class Translator {
     }
   }
 
+  private leafReservedNow(): number {
+    const migrates =
+      this.features.pageMigration && (this.registers.hi(mmio.control) & controlHi.pageMigrationEn) !== 0
+    return migrates ? leafReservedMigratingHi : leafReservedHi
+  }
+
   /** Which of A and D hardware sets in host entries: DTE.HAD as far as Control.HADUpdate and EFR let it. */
   private hostMarking(q0Lo: number): HostMarking {
     const asked = (q0Lo >>> 7) & (this.memory.words.array[this.registers.controlWord + 1]! >>> 14) & 3
-    if (asked === 0 || !this.features.hostAccessed) return marksNothing
-    return asked === 3 && this.features.hostDirty ? marksDirty : marksAccessed
+    const { hostAccessed, hostDirty } = this.features
+    // Bit 0 alone stands for A; D comes on top. HADUpdate=10 is reserved and sets nothing.
+    if ((asked & 1) === 0) return marksNothing
+    return (hostAccessed ? marksAccessed : 0) | (asked === 3 && hostDirty ? marksDirty : 0)
   }
 
   private faultWithoutEntry(deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
@@ -489,6 +509,8 @@ export class Translator {
   private isSuppressed(slot: number, deviceId: number, code: number): boolean {
     if (slot < 0 || code !== eventCode.ioPageFault) return false
     const pool = this.memory.words.array
+    // With V=0 nothing else in the entry counts.
+    if ((pool[slot]! & entryValid) === 0) return false
     const q1Hi = pool[slot + 3]!
     if ((q1Hi & suppressAll) !== 0) return true
     if ((q1Hi & suppressAfterFirst) === 0) return false

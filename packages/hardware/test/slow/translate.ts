@@ -82,8 +82,10 @@ function steps(walk: Walk): Result {
 
   // 10. Level encodings (2.6), then the regime by 2.4
   checkLevels(walk, dte)
-  if (walk.tagged && !dte.gv && switches['pasid-gv0'] === 'fault')
-    throw pageFault(walk, 'pasid-gv0', notPresent)
+  if (walk.tagged && !dte.gv) {
+    if (switches['pasid-gv0'] === 'fault') throw pageFault(walk, 'pasid-gv0', notPresent)
+    walk.pasid = undefined
+  }
   walk.guestInUse = dte.gv && (walk.tagged || dte.giov)
 
   // 11. TLB: none

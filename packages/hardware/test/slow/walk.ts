@@ -9,8 +9,8 @@ export class Walk {
   readonly dteReads: bigint[] = []
   readonly changed = new Map<bigint, Store>()
   dte: Dte | undefined
-  /** The PASID of the prefix. */
-  readonly pasid: number | undefined
+  /** The PASID of the prefix; step 10 may decide to go on as if there were none. */
+  pasid: number | undefined
   /** Step 10 has chosen a regime with guest tables. */
   guestInUse = false
   /** While a host walk runs on behalf of a guest walk: the guest-physical address it is for. */

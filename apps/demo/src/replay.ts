@@ -1,0 +1,94 @@
+/**
+ * `nestwalk replay DIR`: holds the chip against the recorded translations below a folder.
+ *
+ * @packageDocumentation
+ */
+import { stat } from 'node:fs/promises'
+import { replay } from '@nestwalk/hardware'
+import type { Replay } from '@nestwalk/hardware'
+import { ReplayTable, snapshotName, tellMismatches, tellVerdict, totalsOf } from './replay-report.js'
+import { DamagedFileError, findSnapshots, readSnapshotFile } from './snapshot-files.js'
+import type { SnapshotFile } from './snapshot-files.js'
+
+/** What the command line said. */
+export interface ReplayArgs {
+  /** DIR; undefined if it was not given. */
+  readonly directory: string | undefined
+  readonly json: boolean
+}
+
+/** Where a command writes. */
+export interface Output {
+  stdout(text: string): void
+  stderr(text: string): void
+  /** Whether somebody watches stderr: only then progress is shown there. */
+  readonly isStderrTerminal?: boolean
+}
+
+const agrees = 0
+const disagrees = 1
+const wrongUsage = 2
+const unreadableInput = 3
+
+/** Back to the first column, and the line cleared. */
+const clearLine = '\r\u001b[K'
+
+/**
+ * Runs the command.
+ *
+ * @returns the exit code: 0 all agree, 1 a mismatch, 2 wrong usage, 3 unreadable or damaged input
+ */
+export async function replayCommand({ directory, json }: ReplayArgs, out: Output): Promise<number> {
+  const refuse = (code: number, sentence: string): number => {
+    out.stderr(`nestwalk replay: ${sentence}\n`)
+    return code
+  }
+  if (directory === undefined || directory === '') {
+    return refuse(wrongUsage, 'no folder is named: give one with snapshots below it, nestwalk replay DIR')
+  }
+  if (!(await isDirectory(directory))) {
+    return refuse(wrongUsage, `${directory} is no folder: give one with snapshots below it`)
+  }
+  try {
+    const files = await findSnapshots(directory)
+    if (files.length > 0) return await replayFiles(files, json, out)
+    const advice = 'give a folder with files snap-NAME.json and snap-NAME.pages.gz somewhere below it'
+    return refuse(wrongUsage, `${directory} holds no snapshots: ${advice}`)
+  } catch (error) {
+    if (error instanceof DamagedFileError) return refuse(unreadableInput, error.message)
+    throw error
+  }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory()
+  } catch {
+    return false
+  }
+}
+
+async function replayFiles(files: readonly SnapshotFile[], json: boolean, out: Output): Promise<number> {
+  const tell = json ? (): void => undefined : (text: string): void => out.stdout(text)
+  const progress = (text: string): void => {
+    if (out.isStderrTerminal === true) out.stderr(clearLine + text)
+  }
+  const table = new ReplayTable(files)
+  const replays: Replay[] = []
+  tell(table.heading())
+  try {
+    for (const file of files) {
+      progress(`${replays.length} of ${files.length}: ${snapshotName(file)}`)
+      const result = replay(await readSnapshotFile(file))
+      replays.push(result)
+      progress('')
+      tell(table.row(file, result))
+    }
+  } finally {
+    progress('')
+  }
+  const totals = totalsOf(files, replays)
+  tell(table.total(totals) + tellMismatches(totals) + tellVerdict(totals))
+  if (json) out.stdout(`${JSON.stringify(totals)}\n`)
+  return totals.mismatches === 0 ? agrees : disagrees
+}
