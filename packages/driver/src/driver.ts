@@ -9,7 +9,7 @@
  */
 import type { Iova, Spa } from '@nestwalk/bits'
 import { decodeEfr, decodeEfr2, load64, registers, store64 } from '@nestwalk/hardware'
-import type { IommuPort, Memory } from '@nestwalk/hardware'
+import type { FeatureRegisters, IommuPort, Memory } from '@nestwalk/hardware'
 import { attachDevice, holdTag, moveDevice } from './attach.js'
 import { bringUp } from './bring-up.js'
 import { forkBooks, isAttached, snapshotBooks, taggedDomain } from './books.js'
@@ -111,6 +111,12 @@ export class Driver {
   /** Address of the device table. */
   get deviceTable(): Spa {
     return this.books.deviceTable
+  }
+
+  /** The raw feature registers of an IOMMU. */
+  featureRegisters(iommu: number): FeatureRegisters {
+    const port = this.port(iommu)
+    return { efr: port.readMmio(registers.efr.offset, 8), efr2: port.readMmio(registers.efr2.offset, 8) }
   }
 
   /** The tags in use, by DomainID. */

@@ -12,7 +12,12 @@ export * from './layout/index.js'
 export { loadPages } from './memory/image.js'
 export { load64, store64 } from './memory/memory.js'
 export type { Memory } from './memory/memory.js'
+export { GuestMemory } from './memory/guest-memory.js'
+export type { MemorySlot } from './memory/guest-memory.js'
 export { SparseMemory } from './memory/sparse-memory.js'
+export type { Words } from './memory/words.js'
+export { logEvent } from './queue/event-log.js'
+export { Registers as RegisterFile } from './registers.js'
 export type { AccessBytes, IommuPort } from './port.js'
 export type {
   EventWords,

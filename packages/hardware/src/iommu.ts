@@ -15,7 +15,7 @@ import type { IotlbEntry } from './iotlb-entries.js'
 import type { SparseMemory } from './memory/sparse-memory.js'
 import type { AccessBytes, IommuPort } from './port.js'
 import { stepCommand } from './queue/command-queue.js'
-import { mmio, Registers } from './registers.js'
+import { Registers } from './registers.js'
 import { switches } from './switches.js'
 import type { SwitchChoices, Switches } from './switches.js'
 import { describe } from './translation.js'
@@ -75,28 +75,11 @@ export class Iommu implements IommuPort {
   }
 
   readMmio(offset: number, bytes: AccessBytes): bigint {
-    this.memory.words.activate()
-    if (offset % bytes !== 0) return 0n
-    const value = this.parts.registers.read(offset & ~7)
-    if (bytes === 8) return value
-    return BigInt.asUintN(32, (offset & 4) === 0 ? value : value >> 32n)
+    return this.parts.registers.readMmio(offset, bytes)
   }
 
   writeMmio(offset: number, bytes: AccessBytes, value: bigint): void {
-    this.memory.words.activate()
-    if (offset % bytes !== 0) return
-    const { registers } = this.parts
-    let whole = value
-    if (bytes === 4) {
-      // The other half keeps its value; in the status register that means: clears nothing.
-      const at = offset & ~7
-      const old = at === (mmio.status as number) ? 0n : registers.read(at)
-      const half = BigInt.asUintN(32, value)
-      whole = (offset & 4) === 0 ? (old & ~0xffffffffn) | half : BigInt.asUintN(32, old) | (half << 32n)
-    }
-    const lo = Number(BigInt.asIntN(32, whole))
-    const hi = Number(BigInt.asIntN(32, whole >> 32n))
-    if (registers.write(offset & ~7, lo, hi)) this.translator.controlChanged()
+    if (this.parts.registers.writeMmio(offset, bytes, value)) this.translator.controlChanged()
   }
 
   takeInterrupt(): boolean {

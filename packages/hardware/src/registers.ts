@@ -8,6 +8,7 @@
  */
 import type { Features } from './features.js'
 import type { Words } from './memory/words.js'
+import type { AccessBytes } from './port.js'
 
 /** MMIO offsets. */
 export const mmio = {
@@ -95,9 +96,6 @@ const writable = new Map<number, readonly [lo: number, hi: number]>([
     .map((offset) => [offset, [0xfffff1ff | 0, 0x000fffff]] as const),
 ])
 
-/** Keeps register fingerprints apart from those of memory words, whose keys are addresses below 2^52. */
-const keySpace = 0x52454700
-
 /** Length code of a base register after reset: 256 entries. */
 const resetLength = 8 << 24
 
@@ -105,6 +103,7 @@ const resetLength = 8 << 24
 export class Registers {
   private constructor(
     private readonly words: Words,
+    private readonly keySpace: number,
     private readonly first: number,
     private readonly features: Features,
     /** Word index of the control register, for code that reads it on every request. */
@@ -113,7 +112,8 @@ export class Registers {
 
   static create(words: Words, features: Features): Registers {
     const first = words.allocate(registerWords)
-    const registers = new Registers(words, first, features, first + kept.indexOf(mmio.control) * 2)
+    const controlWord = first + kept.indexOf(mmio.control) * 2
+    const registers = new Registers(words, words.newKeySpace(), first, features, controlWord)
     words.activate()
     registers.set(mmio.commandBase, 0, resetLength)
     registers.set(mmio.eventBase, 0, resetLength)
@@ -121,7 +121,7 @@ export class Registers {
   }
 
   forkOnto(words: Words): Registers {
-    return new Registers(words, this.first, this.features, this.controlWord)
+    return new Registers(words, this.keySpace, this.first, this.features, this.controlWord)
   }
 
   lo(offset: number): number {
@@ -135,8 +135,32 @@ export class Registers {
   /** Stores a register as hardware does: no rules. */
   set(offset: number, lo: number, hi: number): void {
     const word = this.wordOf(offset)
-    this.words.writeKeyed(word, lo, word - this.first, keySpace)
-    this.words.writeKeyed(word + 1, hi, word + 1 - this.first, keySpace)
+    this.words.writeKeyed(word, lo, word - this.first, this.keySpace)
+    this.words.writeKeyed(word + 1, hi, word + 1 - this.first, this.keySpace)
+  }
+
+  /** What software reads at an offset; accesses that are not aligned read as zero. */
+  readMmio(offset: number, bytes: AccessBytes): bigint {
+    this.words.activate()
+    if (offset % bytes !== 0) return 0n
+    const value = this.read(offset & ~7)
+    if (bytes === 8) return value
+    return BigInt.asUintN(32, (offset & 4) === 0 ? value : value >> 32n)
+  }
+
+  /** A write of software; accesses that are not aligned change nothing. True if the control register changed. */
+  writeMmio(offset: number, bytes: AccessBytes, value: bigint): boolean {
+    this.words.activate()
+    if (offset % bytes !== 0) return false
+    let whole = value
+    if (bytes === 4) {
+      // The other half keeps its value; in the status register that means: clears nothing.
+      const at = offset & ~7
+      const old = at === mmio.status ? 0n : this.read(at)
+      const half = BigInt.asUintN(32, value)
+      whole = (offset & 4) === 0 ? (old & ~0xffffffffn) | half : BigInt.asUintN(32, old) | (half << 32n)
+    }
+    return this.write(offset & ~7, Number(BigInt.asIntN(32, whole)), Number(BigInt.asIntN(32, whole >> 32n)))
   }
 
   /** A register as software reads it. */
@@ -237,7 +261,7 @@ export class Registers {
   }
 
   private remember(what: number, value: number): void {
-    this.words.writeKeyed(this.first + what, value, what, keySpace)
+    this.words.writeKeyed(this.first + what, value, what, this.keySpace)
   }
 
   private wordOf(offset: number): number {

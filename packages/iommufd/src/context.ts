@@ -7,9 +7,9 @@
  * @packageDocumentation
  */
 import type { Gpa, Spa } from '@nestwalk/bits'
-import { iova } from '@nestwalk/bits'
 import { accept, refuse } from '@nestwalk/driver'
-import type { Driver, GuestInvalidation, Outcome, Refusal } from '@nestwalk/driver'
+import type { FeatureRegisters } from '@nestwalk/hardware'
+import type { GuestInvalidation, Outcome, Refusal } from '@nestwalk/driver'
 import { attach, detach, replace } from './attachment.js'
 import { copyAreas, mapArea, unmapAreas } from './ioas.js'
 import type { Shared } from './iommufd.js'
@@ -95,6 +95,13 @@ export class Context {
       this.shared.owners.delete(device.group)
     }
     return done
+  }
+
+  /** GET_HW_INFO, `iommu_hw_info_amd`: the raw feature registers of the IOMMU that a device is behind. */
+  hwInfo(device: ObjectId): Outcome<FeatureRegisters> {
+    const bound = this.objects.find(device, 'device')
+    if (bound === undefined) return missing(device, 'DEVICE')
+    return accept(this.shared.driver.featureRegisters(this.iommuOf(bound)))
   }
 
   /** IOAS_ALLOC. */

@@ -29,13 +29,11 @@ export const dteSlot = {
 const slotWords = 16
 const pageSlotsLog2 = 6
 
-/** Keeps slot fingerprints apart from those of memory words, whose keys are addresses below 2^52. */
-const keySpace = 0x44544500
-
 /** See the file's comment. */
 export class DeviceTableCache {
   private constructor(
     private readonly words: Words,
+    private readonly keySpace: number,
     /** Pages of slots; 0 where nothing was ever cached. Shared by all forks, each with its own contents. */
     private readonly pages: Int32Array,
     /** A slot outside the cache, for looking at an entry without keeping it. */
@@ -43,11 +41,12 @@ export class DeviceTableCache {
   ) {}
 
   static create(words: Words): DeviceTableCache {
-    return new DeviceTableCache(words, new Int32Array(1 << (16 - pageSlotsLog2)), words.allocate(slotWords))
+    const pages = new Int32Array(1 << (16 - pageSlotsLog2))
+    return new DeviceTableCache(words, words.newKeySpace(), pages, words.allocate(slotWords))
   }
 
   forkOnto(words: Words): DeviceTableCache {
-    return new DeviceTableCache(words, this.pages, this.scratch)
+    return new DeviceTableCache(words, this.keySpace, this.pages, this.scratch)
   }
 
   /** The slot of a DeviceID, as a word index; 0 when nothing of its neighbourhood was ever cached. */
@@ -65,7 +64,7 @@ export class DeviceTableCache {
 
   /** Stores a word that tells what the cache holds; it counts in the machine's fingerprint. */
   write(slot: number, deviceId: number, offset: number, value: number): void {
-    this.words.writeKeyed(slot + offset, value, (deviceId << 4) | offset, keySpace)
+    this.words.writeKeyed(slot + offset, value, (deviceId << 4) | offset, this.keySpace)
   }
 
   /** Drops one entry. */

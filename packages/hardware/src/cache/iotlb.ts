@@ -59,6 +59,8 @@ interface Places {
   readonly tables: number[]
   /** Pages of domain records; 0 where no domain was ever met. */
   readonly domains: Int32Array
+  /** Tells this cache's entries from those of another one in the same words. */
+  readonly keySpace: number
 }
 
 /** See the file's comment. */
@@ -86,7 +88,11 @@ export class Iotlb {
       throw new RangeError(`IOTLB capacity 2^${capacityLog2} is not from 2^${firstSlotsLog2} to 2^24`)
     }
     const head = words.allocate(headWords)
-    const places = { tables: [], domains: new Int32Array(1 << (16 - domainPageLog2)) }
+    const places = {
+      tables: [],
+      domains: new Int32Array(1 << (16 - domainPageLog2)),
+      keySpace: words.newKeySpace(),
+    }
     const cache = new Iotlb(words, head, places, capacityLog2, stampLimit)
     words.activate()
     words.write(head + slotsLog2, firstSlotsLog2)
@@ -406,8 +412,8 @@ export class Iotlb {
   private toggle(at: number, record: number): void {
     const pool = this.words.array
     const sum = (pool[at + tagRest]! & pasidValid) === 0 ? record + hostHash : record + guestHash
-    const lo = entryHash(pool, at, fingerprintSeeds[0])
-    const hi = entryHash(pool, at, fingerprintSeeds[1])
+    const lo = entryHash(pool, at, fingerprintSeeds[0] ^ this.places.keySpace)
+    const hi = entryHash(pool, at, fingerprintSeeds[1] ^ this.places.keySpace)
     this.words.toggleHash(lo, hi)
     this.words.write(sum, pool[sum]! ^ lo)
     this.words.write(sum + 1, pool[sum + 1]! ^ hi)

@@ -74,6 +74,7 @@ class Pool {
   journal: Version | null = null
   hashLo = 0
   hashHi = 0
+  owners = 0
 
   /** Makes `target` the current version. Costs the changes on the way to it. */
   switchTo(target: Version): void {
@@ -156,6 +157,15 @@ export class Words {
     }
     pool.used = needed
     return first
+  }
+
+  /**
+   * A key space of its own for a component that keeps words here: high key words that no address and no other component
+   * has. Components made in the same order get the same ones, so equal machines have equal fingerprints.
+   */
+  newKeySpace(): number {
+    this.pool.owners += 1
+    return -this.pool.owners
   }
 
   /** Stores one word. The machine must be active. */

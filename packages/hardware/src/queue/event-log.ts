@@ -6,12 +6,12 @@
  *
  * @packageDocumentation
  */
-import type { SparseMemory } from '../memory/sparse-memory.js'
+import type { Memory } from '../memory/memory.js'
 import { controlLo, mmio, ringBytes, status } from '../registers.js'
 import type { Registers } from '../registers.js'
 
 /** Writes the event in `event` (four words, lowest first) to the log. False if it was lost. */
-export function logEvent(registers: Registers, memory: SparseMemory, event: Int32Array): boolean {
+export function logEvent(registers: Registers, memory: Memory, event: Int32Array): boolean {
   if (!registers.eventsRun) return false
   const size = ringBytes(registers.hi(mmio.eventBase))
   const tail = registers.lo(mmio.eventTail) & (size - 1)
