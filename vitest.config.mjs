@@ -9,7 +9,7 @@ export default defineConfig({
     alias: [{ find: /^@nestwalk\/([^/]+)$/, replacement: `${packages}/$1/src/index.ts` }],
   },
   test: {
-    include: ['packages/*/{src,test}/**/*.test.ts', 'apps/*/{src,test}/**/*.test.ts'],
+    include: ['packages/*/{src,test}/**/*.test.ts', 'apps/*/{src,test}/**/*.test.ts', 'test/*.test.mjs'],
     coverage: {
       provider: 'v8',
       include: ['packages/hardware/src/**/*.ts'],

@@ -38,6 +38,10 @@ export interface Viommu {
 export interface Books {
   readonly policy: DomainIdPolicy
   readonly deviceTable: Spa
+  /** Highest DeviceID that the device table has an entry for. */
+  readonly lastDeviceId: number
+  /** Levels of the deepest host table that every IOMMU can walk; 0 without host tables. */
+  readonly hostLevels: number
   readonly devices: Map<number, Device>
   readonly domains: Map<DomainNumber, Exclude<Domain, { kind: 'blocked' }>>
   readonly viommus: Map<number, Viommu>

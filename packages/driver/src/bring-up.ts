@@ -62,6 +62,11 @@ export function bringUp(
     places.push({ ring, eventLog, completion })
   }
   if (deviceTable === undefined) return undefined
+  // What the memory held before must not pass for interrupt fields or for a completed wait.
+  for (let page = 0n; page < BigInt(tablePages); page++) {
+    plan.clearPage(spa(deviceTable + page * pageBytes), 'device table, cleared')
+  }
+  for (const { completion } of places) plan.clearPage(completion, 'completion word, cleared')
   plan.fill(
     deviceTable,
     tablePages * entriesPerPage,

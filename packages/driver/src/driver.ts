@@ -85,13 +85,16 @@ export class Driver {
     const { ports, memory } = options
     const plan = new Plan(memory)
     const pages = PageAllocator.create(options.pages)
-    const up = bringUp(plan, pages, ports, options.lastDeviceId ?? 0xffff)
+    const lastDeviceId = options.lastDeviceId ?? 0xffff
+    const up = bringUp(plan, pages, ports, lastDeviceId)
     if (up === undefined) {
       return refuse('ENOMEM', 'no-bring-up-pages', 'the pages do not suffice for device table and rings')
     }
     const books: Books = {
       policy: options.policy ?? perHostTable,
       deviceTable: up.deviceTable,
+      lastDeviceId,
+      hostLevels: Math.min(...ports.map(hostLevelsOf)),
       devices: new Map(),
       domains: new Map(),
       viommus: new Map(),
@@ -137,12 +140,14 @@ export class Driver {
     const plan = new Plan(this.place.memory)
     this.books = forkBooks(before)
     this.joint = plan
+    let isAccepted = false
     try {
       const result = operations()
-      if (isRefusal(result)) this.books = before
+      isAccepted = !isRefusal(result)
       return settle(result, plan.effects)
     } finally {
       this.joint = undefined
+      if (!isAccepted) this.books = before
     }
   }
 
@@ -152,6 +157,8 @@ export class Driver {
       return refuse('EEXIST', 'device-known', `device ${deviceId} is known already`)
     if (this.place.ports[iommu] === undefined)
       return refuse('ENODEV', 'no-such-iommu', `there is no IOMMU ${iommu}`)
+    if (deviceId > this.books.lastDeviceId)
+      return refuse('ENODEV', 'no-device-table-entry', `the device table has no entry for device ${deviceId}`)
     const device: Device = { deviceId, group, iommu, domain: blocked, tagKey: undefined }
     return this.attempt((books, plan) => {
       books.devices.set(deviceId, device)
@@ -189,6 +196,9 @@ export class Driver {
   /** A domain with a host (v1) table. EOPNOTSUPP for a nest parent without the features that nesting needs. */
   allocateHostTable(options: { readonly nestParent?: boolean } = {}): Outcome<DomainNumber> {
     const nestParent = options.nestParent ?? false
+    if (this.books.hostLevels === 0) {
+      return refuse('EOPNOTSUPP', 'host-tables-unsupported', 'an IOMMU has no host tables (EFR.HATS is 3)')
+    }
     if (nestParent && !this.place.ports.every(canNest)) {
       return refuse('EOPNOTSUPP', 'nesting-unsupported', 'an IOMMU lacks GTSup, GIoSup or GCR3TRPModeSup')
     }
@@ -200,10 +210,13 @@ export class Driver {
     options: { readonly levels?: 4 | 5; readonly sameIdAs?: DomainNumber } = {},
   ): Outcome<DomainNumber> {
     const { levels = 4, sameIdAs } = options
-    if (sameIdAs !== undefined && this.books.domains.get(sameIdAs)?.kind !== 'guest-table') {
+    const other = sameIdAs === undefined ? undefined : this.books.domains.get(sameIdAs)
+    if (sameIdAs !== undefined && other?.kind !== 'guest-table') {
       return refuse('ENOENT', 'no-such-domain', `domain ${sameIdAs} is no guest table`)
     }
-    return this.attempt((books, plan) => allocateGuestTable(books, plan, this.port(0), levels, sameIdAs))
+    // The other one may carry a third one's ID itself.
+    const owner = other?.kind === 'guest-table' ? (other.sameIdAs ?? other.number) : undefined
+    return this.attempt((books, plan) => allocateGuestTable(books, plan, this.port(0), levels, owner))
   }
 
   /** A nested domain from a guest's device table entry, four quad-words, lowest first. */
@@ -386,6 +399,11 @@ const isRefusal = (value: unknown): value is Refusal =>
 /** A value or a refusal, as an outcome. */
 function settle<T>(result: T | Refusal, effects: readonly Effect[]): Outcome<T> {
   return isRefusal(result) ? result : accept(result, effects)
+}
+
+function hostLevelsOf(port: IommuPort): number {
+  const { hats } = decodeEfr(port.readMmio(registers.efr.offset, 8))
+  return hats === 3 ? 0 : 4 + hats
 }
 
 function canNest(port: IommuPort): boolean {

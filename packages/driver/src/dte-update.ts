@@ -73,8 +73,11 @@ function flushEntry(plan: Plan, { deviceId, iommu }: EntryPlace, why: string): v
   plan.wait(iommu)
 }
 
-/** The upper half belongs to the interrupt code but for the guest paging mode. */
+/** Bits 55:52 of quad-word 2: the guest paging mode and two reserved bits. */
+const translationBits = 0xfn << 52n
+
+/** Quad-word 2 belongs to the interrupt code but for the bits about translation. */
 function withKeptInterruptFields(entry: BigUint64Array, old: BigUint64Array): BigUint64Array {
-  const kept = encodeDte({ guestPagingMode: decodeDte(entry).guestPagingMode }, old)
-  return BigUint64Array.of(entry[0] ?? 0n, entry[1] ?? 0n, kept[2] ?? 0n, entry[3] ?? 0n)
+  const kept = ((old[2] ?? 0n) & ~translationBits) | ((entry[2] ?? 0n) & translationBits)
+  return BigUint64Array.of(entry[0] ?? 0n, entry[1] ?? 0n, kept, entry[3] ?? 0n)
 }

@@ -121,10 +121,15 @@ export function mapInto(
     return refuse('EINVAL', 'page-aligned', 'address, target and length must be multiples of 4096')
   }
   const last = from + length - 1n
+  if (last >> 64n !== 0n) return beyond(last)
+  if ((to + length - 1n) >> 52n !== 0n) {
+    return refuse('EOVERFLOW', 'target', `0x${(to + length - 1n).toString(16)} has more than 52 bits`)
+  }
   if (domain.kind === 'guest-table') {
     if (last >> BigInt(12 + 9 * domain.levels - unusedGuestBits) !== 0n) return beyond(last)
   } else {
     while (last >> BigInt(12 + 9 * domain.mode) !== 0n) {
+      if (domain.mode >= books.hostLevels) return beyond(last)
       const refused = grow(books, plan, domain)
       if (refused !== undefined) return refused
     }
@@ -137,21 +142,18 @@ const beyond = (last: bigint): Refusal =>
 
 /** Puts a level on top of a host table. Every entry that names the old top is rewritten, nested ones too. */
 function grow(books: Books, plan: Plan, domain: HostTableDomain): Refusal | undefined {
-  if (domain.mode === 6) return beyond(1n << 64n)
   const root = freshTable(books, plan, 'host table, new top')
   if (typeof root !== 'bigint') return root
   plan.store(root, hostFormat.pointer(domain.root, domain.mode), 'new top, first entry')
-  const grown: HostTableDomain = { ...domain, root, mode: domain.mode + 1 }
-  domain.root = grown.root
-  domain.mode = grown.mode
+  domain.root = root
+  domain.mode += 1
   for (const device of devicesOn(books, domain.number)) {
+    // A device that is on the table itself still has the domain as it was.
+    const on = device.domain.kind === 'nested' ? device.domain : domain
+    books.devices.set(device.deviceId, { ...device, domain: on })
     const tag = device.tagKey === undefined ? undefined : books.tags.get(device.tagKey)
     const address = entryAddress(books.deviceTable, device.deviceId)
-    updateEntry(
-      plan,
-      { deviceId: device.deviceId, iommu: device.iommu, address },
-      entryFor(books, device.domain, tag),
-    )
+    updateEntry(plan, { deviceId: device.deviceId, iommu: device.iommu, address }, entryFor(books, on, tag))
   }
   return undefined
 }
@@ -169,12 +171,12 @@ export function unmapFrom(
   }
   const unmapped = unmapRange(edit(books, plan, domain), { first: from, last: from + length - 1n })
   if ('ok' in unmapped) return unmapped
-  const { range, tables } = unmapped
-  if (range === undefined) return 0n
+  const { bytes, range, tables } = unmapped
+  if (range === undefined) return bytes
   const reach = { range, directories: tables.length > 0, guest: domain.kind === 'guest-table' }
-  flushTable(plan, books, domain.number, reach, 'a mapping went away')
+  flushTable(plan, books, taggedDomain(domain).table, reach, 'a mapping went away')
   for (const table of tables) books.pages.free(table)
-  return range.last - range.first + 1n
+  return bytes
 }
 
 /** Where an address of a domain leads; `undefined` if it is not mapped. */

@@ -22,10 +22,9 @@ import type { Plan } from './plan.js'
 /** Makes a vIOMMU on a nest parent and returns its number. */
 export function createViommu(books: Books, parent: DomainNumber): number | Refusal {
   const domain = books.domains.get(parent)
-  if (domain?.kind !== 'host-table')
-    return refuse('ENOENT', 'no-such-domain', `domain ${parent} is no host table`)
-  if (!domain.nestParent) {
-    return refuse('EINVAL', 'nest-parent-required', 'the host table was not allocated as a nest parent')
+  if (domain === undefined) return refuse('ENOENT', 'no-such-domain', `there is no domain ${parent}`)
+  if (domain.kind !== 'host-table' || !domain.nestParent) {
+    return refuse('EINVAL', 'nest-parent-required', `domain ${parent} was not allocated as a nest parent`)
   }
   const number = books.nextViommu
   books.nextViommu += 1

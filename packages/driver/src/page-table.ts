@@ -36,10 +36,19 @@ export interface Mapping {
 
 /** What an unmap took away. */
 export interface Unmapped {
-  /** The addresses that were mapped, gaps swallowed; `undefined` if there were none. */
+  /** Bytes that were mapped. */
+  readonly bytes: bigint
+  /** The addresses of the pages and tables that went away, gaps swallowed; `undefined` if there were none. */
   readonly range: AddressRange | undefined
   /** Tables that are no longer used; to be freed once hardware cannot walk them any more. */
   readonly tables: readonly Spa[]
+}
+
+/** An unmap while it goes on. */
+interface Unmapping {
+  bytes: bigint
+  range: AddressRange | undefined
+  readonly tables: Spa[]
 }
 
 const entryAddress = (table: Spa, level: number, address: bigint): Spa =>
@@ -127,12 +136,15 @@ function tableFor(edit: TableEdit, address: bigint, level: number): Spa | Refusa
 
 /** Takes every page that lies in a range away. A page that the range cuts is refused. */
 export function unmapRange(edit: TableEdit, range: AddressRange): Unmapped | Refusal {
-  const state = { first: undefined as bigint | undefined, last: 0n, tables: [] as Spa[] }
-  const cut = unmapIn(edit, edit.root, edit.levels, 0n, range, state)
-  if (cut !== undefined) return cut
-  const found = state.first === undefined ? undefined : { first: state.first, last: state.last }
-  return { range: found, tables: state.tables }
+  const state: Unmapping = { bytes: 0n, range: undefined, tables: [] }
+  return unmapIn(edit, edit.root, edit.levels, 0n, range, state) ?? state
 }
+
+/** The smallest range that has both. */
+const joined = (a: AddressRange | undefined, b: AddressRange): AddressRange =>
+  a === undefined
+    ? b
+    : { first: a.first < b.first ? a.first : b.first, last: a.last > b.last ? a.last : b.last }
 
 function unmapIn(
   edit: TableEdit,
@@ -140,7 +152,7 @@ function unmapIn(
   level: number,
   base: bigint,
   range: AddressRange,
-  state: { first: bigint | undefined; last: bigint; tables: Spa[] },
+  state: Unmapping,
 ): Refusal | undefined {
   const step = 1n << BigInt(levelShift(level))
   const from = range.first > base ? (range.first - base) / step : 0n
@@ -160,14 +172,16 @@ function unmapIn(
       }
       const copies = Number(1n << BigInt(entry.sizeLog2 - levelShift(level)))
       edit.plan.storeRun(at, copies, 0n, `unmap 0x${first.toString(16)}`)
-      state.first ??= first
-      state.last = last
+      state.bytes += last - first + 1n
+      state.range = joined(state.range, { first, last })
       index += BigInt(copies - 1)
     } else if (entry.kind === 'table') {
       const refused = unmapIn(edit, entry.table, entry.level, start, range, state)
       if (refused !== undefined) return refused
-      if (start < range.first || start + step - 1n > range.last) continue
+      const last = start + step - 1n
+      if (start < range.first || last > range.last) continue
       edit.plan.store(at, 0n, `unhook the table for 0x${start.toString(16)}`)
+      state.range = joined(state.range, { first: start, last })
       state.tables.push(entry.table)
     }
   }
@@ -178,6 +192,7 @@ function unmapIn(
 export function lookUp(edit: Omit<TableEdit, 'pages'>, address: bigint): bigint | undefined {
   let table = edit.root
   let level = edit.levels
+  if (address >> BigInt(levelShift(level + 1)) !== 0n) return undefined
   for (;;) {
     const entry = edit.format.parse(edit.plan.load(entryAddress(table, level, address)), level)
     if (entry.kind === 'empty') return undefined

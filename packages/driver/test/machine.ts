@@ -1,5 +1,5 @@
 /** A host machine for tests: memory, chips and the driver on them. */
-import { hex, spa } from '@nestwalk/bits'
+import { hex, iova, spa } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
 import { deviceId as asDeviceId, formatDeviceId, Iommu, load64, SparseMemory } from '@nestwalk/hardware'
 import type { CommandFields, IommuOptions, Translation } from '@nestwalk/hardware'
@@ -134,7 +134,7 @@ function halfOf(offset: bigint): string {
 function toldCommand(command: CommandFields): string {
   if (command.kind === 'InvalidateDevtabEntry') return `DEVTAB ${formatDeviceId(command.deviceId!)}`
   if (command.kind !== 'InvalidateIommuPages') return command.kind
-  const { first, last } = rangeOf({ size: command.size!, address: command.address! })
+  const { first, last } = rangeOf({ size: command.size!, address: iova(command.address!) })
   const range = last === everything.last ? 'all' : `${first.toString(16)}+${(last - first + 1n).toString(16)}`
   const guest = command.guestNested === true ? ` GN ${command.pasid!}` : ''
   return `PAGES ${command.domainId!} ${range}${command.directories === true ? ' PDE' : ''}${guest}`

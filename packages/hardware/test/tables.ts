@@ -1,5 +1,5 @@
 /** Builders of tables for tests; the chip never uses them. */
-import { Chip } from './chip.js'
+import { Chip, place } from './chip.js'
 import type { ChipOptions } from './chip.js'
 
 const granted = 3n << 61n
@@ -52,27 +52,35 @@ export const nestedDte = (domainId: number): bigint[] => [
   0n,
 ]
 
+const spaOf = (gpa: bigint): bigint => 0x200000000n + gpa
+
+/** Where the entries lie that map things for {@link nestedChip}: a host page, a page of the nth PASID, a device. */
+export const hostEntryAt = (gpa: bigint): bigint => 0x100002000n + ((gpa >> 12n) << 3n)
+export const guestEntryAt = (nthPasid: number, page: bigint): bigint =>
+  spaOf(guestTableAt(nthPasid, 1)) + ((page >> 12n) << 3n)
+export const deviceEntryAt = (deviceId: number): bigint => place.deviceTable + BigInt(deviceId * 32)
+
+/** GPA of the nth PASID's guest table of a level. */
+const guestTableAt = (nthPasid: number, level: number): bigint =>
+  0x20000n + BigInt(nthPasid * 4 + 4 - level) * 0x1000n
+
 /** A chip with a nested device for each domain, DeviceID and DomainID being equal. */
 export function nestedChip(domains: readonly number[], options: ChipOptions = {}): Chip {
   const chip = Chip.create(options)
   for (const domainId of domains) chip.setDte(domainId, nestedDte(domainId))
   const host = { root: 0x100000000n, mode: 3 }
   const hostTables = pagesFrom(0x100001000n)
-  const spaOf = (gpa: bigint): bigint => 0x200000000n + gpa
   for (let gpa = 0x10000n; gpa < 0x110000n; gpa += 0x1000n) mapHost(chip, host, hostTables, gpa, spaOf(gpa))
   // GCR3 tables at GPA 10000 (top), 11000 and 12000; guest tables from 20000 on, pages of the guest from 100000 on.
   chip.put([spaOf(0x10000n), 0x11001n], [spaOf(0x10008n), 0x12001n])
   nestedPasids.forEach((pasid, n) => {
-    const [level4, level3, level2, level1] = [0n, 1n, 2n, 3n].map(
-      (at) => 0x20000n + BigInt(n) * 0x4000n + (at << 12n),
-    )
-    if (level4 === undefined || level3 === undefined || level2 === undefined || level1 === undefined) return
+    const [level4, level3, level2] = [guestTableAt(n, 4), guestTableAt(n, 3), guestTableAt(n, 2)]
     const gcr3Table = pasid < 0x200 ? 0x11000n : 0x12000n
     chip.put([spaOf(gcr3Table) + BigInt(pasid % 0x200) * 8n, level4 | 1n])
     chip.put([spaOf(level4), level3 | guestTable], [spaOf(level3) + 8n, level2 | guestTable])
-    chip.put([spaOf(level2) + 8n, level1 | guestTable])
+    chip.put([spaOf(level2) + 8n, guestTableAt(n, 1) | guestTable])
     for (let page = 0n; page < 16n; page++) {
-      chip.put([spaOf(level1) + page * 8n, (hostPages + (page << 12n)) | guestTable])
+      chip.put([guestEntryAt(n, page << 12n), (hostPages + (page << 12n)) | guestTable])
     }
   })
   return chip

@@ -18,9 +18,6 @@ import { reservedIn } from './reserved-region.js'
 export function attach(shared: Shared, objects: ObjectTable, id: ObjectId, to: ObjectId): Outcome<ObjectId> {
   const device = objects.find(id, 'device')
   if (device === undefined) return refuse('ENOENT', 'no-such-object', `${id} names no DEVICE`)
-  if (device.attachedTo !== undefined) {
-    return refuse('EBUSY', 'attached-already', `device ${device.deviceId} is attached already`)
-  }
   return move(shared, objects, id, device, to, 'attach')
 }
 
@@ -28,10 +25,6 @@ export function attach(shared: Shared, objects: ObjectTable, id: ObjectId, to: O
 export function replace(shared: Shared, objects: ObjectTable, id: ObjectId, to: ObjectId): Outcome<ObjectId> {
   const device = objects.find(id, 'device')
   if (device === undefined) return refuse('ENOENT', 'no-such-object', `${id} names no DEVICE`)
-  if (device.attachedTo === undefined) {
-    return refuse('EINVAL', 'not-attached', `device ${device.deviceId} is not attached`)
-  }
-  if (device.attachedTo === to) return accept(to)
   return move(shared, objects, id, device, to, 'replace')
 }
 
@@ -41,7 +34,7 @@ export function detach(shared: Shared, objects: ObjectTable, id: ObjectId): Outc
   if (device === undefined) return refuse('ENOENT', 'no-such-object', `${id} names no DEVICE`)
   const old = device.attachedTo
   if (old === undefined) return accept(undefined)
-  const others = attachedMembers(shared, objects, device).filter(([other]) => other !== id)
+  const others = attachedMembers(objects, device).filter(([other]) => other !== id)
   const leaving = shared.groupRule === 'per-member' ? [device.deviceId] : groupDevices(shared, device)
   const stays = shared.groupRule === 'whole-group' && others.length > 0
   const { driver } = shared
@@ -73,14 +66,22 @@ function move(
   if (table.kind !== 'ioas' && table.kind !== 'paging-hwpt' && table.kind !== 'nested-hwpt') {
     return refuse('EINVAL', 'not-a-page-table', `object ${to} is a ${table.kind}`)
   }
-  const members = attachedMembers(shared, objects, device)
+  const members = attachedMembers(objects, device)
   const automatic = table.kind === 'ioas' ? automaticOn(objects, to) : undefined
   const target = table.kind === 'ioas' ? automatic?.[0] : to
-  if (how === 'attach' && shared.groupRule === 'whole-group') {
-    const [first] = members
-    if (first !== undefined && first[1].attachedTo !== target) {
+  const old = device.attachedTo
+  if (how === 'attach') {
+    const standing = shared.groupRule === 'whole-group' ? members[0]?.[1].attachedTo : old
+    if (standing !== undefined && standing !== target) {
       return refuse('EINVAL', 'group-attached-elsewhere', `group ${device.group} is attached to another HWPT`)
     }
+    if (old !== undefined) {
+      return refuse('EBUSY', 'attached-already', `device ${device.deviceId} is attached already`)
+    }
+  } else if (old === undefined) {
+    return refuse('EINVAL', 'not-attached', `device ${device.deviceId} is not attached`)
+  } else if (old === target) {
+    return accept(old)
   }
   const reserved = reservedRule(objects, to)
   if (reserved !== undefined) return reserved
@@ -88,7 +89,6 @@ function move(
   const movedObjects =
     how === 'replace' && shared.groupRule === 'whole-group' ? members.map(([m]) => m) : [id]
   const joins = how === 'attach' && shared.groupRule === 'whole-group' && members.length > 0
-  const old = device.attachedTo
   const { driver } = shared
   const done = driver.transaction<DomainNumber>(() => {
     const domain =
@@ -114,11 +114,7 @@ function move(
 }
 
 /** The bound members of a device's group that are attached, with their numbers. */
-const attachedMembers = (
-  _shared: Shared,
-  objects: ObjectTable,
-  device: BoundDevice,
-): (readonly [ObjectId, BoundDevice])[] =>
+const attachedMembers = (objects: ObjectTable, device: BoundDevice): (readonly [ObjectId, BoundDevice])[] =>
   objects.all('device').filter(([, other]) => other.group === device.group && other.attachedTo !== undefined)
 
 /** DeviceIDs of all members of a device's group. */

@@ -58,10 +58,10 @@ export class Context {
 
   /** VFIO_DEVICE_BIND_IOMMUFD: takes a device over. Its group then belongs to this context, and is blocked. */
   bind(deviceId: number): Outcome<ObjectId> {
-    const { driver, owners } = this.shared
+    const { driver, owners, contexts } = this.shared
     const device = driver.device(deviceId)
     if (device === undefined) return refuse('ENODEV', 'no-such-device', `device ${deviceId} is not known`)
-    if (this.objects.all('device').some(([, bound]) => bound.deviceId === deviceId)) {
+    if (contexts.some((context) => context.hasBound(deviceId))) {
       return refuse('EINVAL', 'device-bound', `device ${deviceId} is bound already`)
     }
     const owner = owners.get(device.group)
@@ -81,20 +81,28 @@ export class Context {
     return accept(this.objects.add(bound), blocked.effects)
   }
 
-  /** Closing the device: detaches it, removes its vDEVICE and gives its group back with the last member. */
+  /**
+   * Closing the device: detaches it, removes its vDEVICE, whose number is then never used again, and gives its group back
+   * with the last member.
+   */
   unbind(id: ObjectId): Outcome<undefined> {
     const device = this.objects.find(id, 'device')
     if (device === undefined) return missing(id, 'DEVICE')
     const done = this.detach(id)
     if (!done.ok) return done
     for (const [vdevice, { device: held }] of this.objects.all('vdevice')) {
-      if (held === id) this.objects.remove(vdevice)
+      if (held === id) this.objects.bury(vdevice)
     }
     this.objects.remove(id)
     if (!this.objects.all('device').some(([, other]) => other.group === device.group)) {
       this.shared.owners.delete(device.group)
     }
     return done
+  }
+
+  /** Whether a device is bound to this context. */
+  hasBound(deviceId: number): boolean {
+    return this.objects.all('device').some(([, bound]) => bound.deviceId === deviceId)
   }
 
   /** GET_HW_INFO, `iommu_hw_info_amd`: the raw feature registers of the IOMMU that a device is behind. */
@@ -114,7 +122,10 @@ export class Context {
     return mapArea(this.shared.driver, this.objects, request)
   }
 
-  /** IOAS_UNMAP: takes whole areas away and returns the bytes. */
+  /**
+   * IOAS_UNMAP: takes whole areas away and returns the bytes. A range that cuts an area is refused as a whole, where Linux
+   * takes the areas before it away first.
+   */
   ioasUnmap(ioas: ObjectId, first: Gpa, length: bigint): Outcome<bigint> {
     return unmapAreas(this.shared.driver, this.objects, ioas, first, length)
   }
@@ -220,7 +231,7 @@ export class Context {
   }
 
   snapshot(): unknown {
-    return this.objects.entries()
+    return this.objects.snapshot()
   }
 
   private allocPaging({ pageTable, nestParent = false, guestEntry }: HwptRequest): Outcome<ObjectId> {

@@ -13,7 +13,8 @@ import type { MapRequest } from './context.js'
 import type { Ioas, IoasArea, ObjectId, ObjectTable } from './object.js'
 import { reservedIn } from './reserved-region.js'
 
-const pageMask = 0xfffn
+const pageBytes = 4096n
+const pageMask = pageBytes - 1n
 const last64 = (1n << 64n) - 1n
 
 /** The driver's domains of the HWPTs on an IOAS. */
@@ -24,7 +25,7 @@ const domainsOn = (objects: ObjectTable, ioas: ObjectId): DomainNumber[] =>
     .map(([, hwpt]) => hwpt.domain)
 
 /** Whether a device is attached to the IOAS, directly or through a nested HWPT: then its reserved regions count. */
-export function hasDevices(objects: ObjectTable, ioas: ObjectId): boolean {
+function hasDevices(objects: ObjectTable, ioas: ObjectId): boolean {
   return objects.all('device').some(([, device]) => {
     const hwpt = device.attachedTo === undefined ? undefined : objects.get(device.attachedTo)
     if (hwpt?.kind === 'paging-hwpt') return hwpt.ioas === ioas
@@ -42,9 +43,12 @@ export function mapArea(driver: Driver, objects: ObjectTable, request: MapReques
   if (!readable && !writeable) return refuse('EINVAL', 'no-rights', 'a mapping must be readable or writeable')
   const ioas = objects.find(id, 'ioas')
   if (ioas === undefined) return refuse('ENOENT', 'no-such-object', `${id} names no IOAS`)
-  if (length <= 0n) return refuse('EINVAL', 'empty-range', 'the length must not be 0')
-  if (((iova | length | memory) & pageMask) !== 0n) {
-    return refuse('EINVAL', 'page-aligned', 'address, length and memory must be multiples of 4096')
+  if (memory + length > last64) return refuse('EOVERFLOW', 'range-wraps', 'the memory wraps')
+  if (length <= 0n || length > last64 - pageBytes) {
+    return refuse('EINVAL', 'empty-range', 'the length must not be 0, nor all there is')
+  }
+  if (((iova | length) & pageMask) !== 0n) {
+    return refuse('EINVAL', 'page-aligned', 'address and length must be multiples of 4096')
   }
   if (iova + length - 1n > last64) return refuse('EOVERFLOW', 'range-wraps', 'the range wraps')
   if (hasDevices(objects, id) && reservedIn(iova, length) !== undefined) {
@@ -53,6 +57,7 @@ export function mapArea(driver: Driver, objects: ObjectTable, request: MapReques
   if (ioas.areas.some((area) => iova < area.iova + area.length && area.iova < iova + length)) {
     return refuse('EEXIST', 'area-exists', 'something is mapped in the range already')
   }
+  if ((memory & pageMask) !== 0n) return refuse('EINVAL', 'page-aligned', 'memory must be in whole pages')
   const area: IoasArea = { iova, length, memory, readable, writeable }
   const done = driver.transaction<undefined>(() => {
     for (const domain of domainsOn(objects, id)) {
@@ -73,12 +78,12 @@ export function unmapAreas(
   first: Gpa,
   length: bigint,
 ): Outcome<bigint> {
+  const ioas = objects.find(id, 'ioas')
+  if (ioas === undefined) return refuse('ENOENT', 'no-such-object', `${id} names no IOAS`)
   const isAll = first === 0n && length === last64
   if (!isAll && (first === last64 || length === last64)) {
     return refuse('EOVERFLOW', 'range-wraps', 'address or length is 2^64 - 1')
   }
-  const ioas = objects.find(id, 'ioas')
-  if (ioas === undefined) return refuse('ENOENT', 'no-such-object', `${id} names no IOAS`)
   if (length <= 0n) return refuse('EINVAL', 'empty-range', 'the length must not be 0')
   const end = isAll ? last64 + 1n : first + length
   if (end - 1n > last64) return refuse('EOVERFLOW', 'range-wraps', 'the range wraps')

@@ -20,45 +20,45 @@ export interface Shared {
   readonly groupRule: GroupRule
   /** Context that owns a group's DMA, by group. */
   readonly owners: Map<number, number>
+  /** By number. */
+  readonly contexts: Context[]
 }
 
 /** See the file's comment. */
 export class Iommufd {
-  private constructor(
-    private readonly shared: Shared,
-    private readonly contexts: Context[],
-  ) {}
+  private constructor(private readonly shared: Shared) {}
 
   static create(driver: Driver, options: { readonly groupRule?: GroupRule } = {}): Iommufd {
-    return new Iommufd({ driver, groupRule: options.groupRule ?? 'whole-group', owners: new Map() }, [])
+    const { groupRule = 'whole-group' } = options
+    return new Iommufd({ driver, groupRule, owners: new Map(), contexts: [] })
   }
 
   /** Opens `/dev/iommu`: a new, empty context. Contexts are numbered from 0. */
   open(): Context {
-    const context = new Context(this.shared, this.contexts.length, ObjectTable.create())
-    this.contexts.push(context)
+    const { contexts } = this.shared
+    const context = new Context(this.shared, contexts.length, ObjectTable.create())
+    contexts.push(context)
     return context
   }
 
   /** The context with a number, in this kernel rather than in the one it was forked from. */
   context(number: number): Context | undefined {
-    return this.contexts[number]
+    return this.shared.contexts[number]
   }
 
   /** The same kernel over a fork of its driver. */
   fork(driver: Driver): Iommufd {
-    const shared = { ...this.shared, driver, owners: new Map(this.shared.owners) }
-    return new Iommufd(
-      shared,
-      this.contexts.map((context) => context.fork(shared)),
-    )
+    const { groupRule, owners, contexts } = this.shared
+    const shared: Shared = { driver, groupRule, owners: new Map(owners), contexts: [] }
+    for (const context of contexts) shared.contexts.push(context.fork(shared))
+    return new Iommufd(shared)
   }
 
   /** What the future depends on besides the driver, as plain data in a fixed order. */
   snapshot(): unknown {
     return [
       [...this.shared.owners].sort(([a], [b]) => a - b),
-      this.contexts.map((context) => context.snapshot()),
+      this.shared.contexts.map((context) => context.snapshot()),
     ]
   }
 }

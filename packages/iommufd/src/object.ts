@@ -69,16 +69,20 @@ export type IommufdObject = Ioas | PagingHwpt | NestedHwpt | BoundDevice | Viomm
 
 /** The objects of one context by number. */
 export class ObjectTable {
-  private constructor(private readonly objects: Map<ObjectId, IommufdObject>) {}
+  private constructor(
+    private readonly objects: Map<ObjectId, IommufdObject>,
+    /** Numbers that are not handed out again: of vDEVICEs that went with their device. */
+    private readonly tombstones: Set<ObjectId>,
+  ) {}
 
   static create(): ObjectTable {
-    return new ObjectTable(new Map())
+    return new ObjectTable(new Map(), new Set())
   }
 
   /** Puts an object in under the lowest free number. */
   add(object: IommufdObject): ObjectId {
     let id = 1
-    while (this.objects.has(id)) id += 1
+    while (this.objects.has(id) || this.tombstones.has(id)) id += 1
     this.objects.set(id, object)
     return id
   }
@@ -117,8 +121,18 @@ export class ObjectTable {
     this.objects.delete(id)
   }
 
+  /** Takes an object out against its owner's will: its number stays taken until the context is closed. */
+  bury(id: ObjectId): void {
+    this.objects.delete(id)
+    this.tombstones.add(id)
+  }
+
   fork(): ObjectTable {
-    return new ObjectTable(new Map(this.objects))
+    return new ObjectTable(new Map(this.objects), new Set(this.tombstones))
+  }
+
+  snapshot(): unknown {
+    return [this.entries(), [...this.tombstones].sort((a, b) => a - b)]
   }
 }
 

@@ -1,6 +1,15 @@
 /**
- * Whole machines (host, VMs, guests, devices) that can be assembled, acted on and forked.
+ * Whole machines, what is done to them, and the built-in scenarios.
  *
  * @packageDocumentation
  */
-export {}
+export { findScenario, scenarios } from './built-in/all.js'
+export type { RingCommand } from './command-ring-view.js'
+export { isSameAnswer } from './fresh-view.js'
+export type { Answer } from './fresh-view.js'
+export { isEnabled, readGuestEntry } from './guest-view.js'
+export { Machine } from './machine.js'
+export type { DmaEvent, MachineEvent, MachineOptions } from './machine.js'
+export { RefusedError } from './must.js'
+export type { Action, DeviceSpec, MachineSpec, Scenario, VmSpec } from './spec.js'
+export { VirtualMachine } from './virtual-machine.js'

@@ -3,12 +3,14 @@
  *
  * @packageDocumentation
  */
-import { decode, dwordsOf, reservedBits, spa } from '@nestwalk/bits'
+import { decode, dwordsOf, iova, reservedBits, spa } from '@nestwalk/bits'
 import type { RecordLayout } from '@nestwalk/bits'
 import {
   commandBufferBaseLayout,
   commandLayouts,
   decodeCommand,
+  domainId,
+  encodeCommand,
   encodeEvent,
   load64,
   logEvent,
@@ -73,7 +75,7 @@ export function haltQueue(file: RegisterFile, memory: Memory, event: EventFields
 /** The event for a command that could not be read, or whose store found no memory. */
 export const commandHardwareError = (address: bigint): EventFields => ({
   kind: 'CommandHardwareError',
-  type: masterAbort,
+  errorType: masterAbort,
   address: spa(BigInt.asUintN(52, address)),
 })
 
@@ -81,6 +83,22 @@ export const illegalCommandError = (address: bigint): EventFields => ({
   kind: 'IllegalCommandError',
   address: spa(BigInt.asUintN(52, address)),
 })
+
+/** Whether a write to this offset says where the next command is. */
+export const placesCommands = (offset: number): boolean =>
+  [registers.commandBufferBase.offset, registers.commandHead.offset].includes(offset & ~7)
+
+/** An invalidation of all that a guest DomainID stands for. */
+export function everythingOf(guestDomainId: number): readonly [bigint, bigint] {
+  const [lo = 0n, hi = 0n] = encodeCommand({
+    kind: 'InvalidateIommuPages',
+    domainId: domainId(guestDomainId),
+    directories: true,
+    size: true,
+    address: iova(0x7fff_ffff_ffff_f000n),
+  })
+  return [lo, hi]
+}
 
 /** Hardware error type: nothing answered. */
 const masterAbort = 1

@@ -4,8 +4,16 @@
  * @packageDocumentation
  */
 import { decode, reservedBits } from '@nestwalk/bits'
-import { decodeDte, deviceTableBaseLayout, dteLayout, load64, registers } from '@nestwalk/hardware'
-import type { Memory, RegisterFile } from '@nestwalk/hardware'
+import {
+  controlLayout,
+  decodeDte,
+  decodeEfr,
+  deviceTableBaseLayout,
+  dteLayout,
+  load64,
+  registers,
+} from '@nestwalk/hardware'
+import type { Dte, Memory, RegisterFile } from '@nestwalk/hardware'
 
 /** Where the device shall be attached. */
 export type Wanted =
@@ -40,7 +48,22 @@ export function wantedFor(registerFile: RegisterFile, memory: Memory, virtualId:
   if (!entry.valid) return parent
   if (!entry.translationValid || (!entry.readAllowed && !entry.writeAllowed)) return blocked
   if (reservedBits(dteLayout, words).some(({ lo }) => lo < lowerHalfBits) || entry.mode !== 0) return blocked
+  if (hasGatedBits(registerFile, entry) || entry.hostAccessDirty === 2) return blocked
   return entry.guestValid ? { kind: 'nested', entry: [...words] } : parent
+}
+
+/** Whether bits are set whose feature the guest's IOMMU lacks or the guest has not enabled: they count as reserved. */
+function hasGatedBits(registerFile: RegisterFile, entry: Dte): boolean {
+  const efr = decodeEfr(registerFile.readMmio(registers.efr.offset, 8))
+  const control = decode(controlLayout, BigUint64Array.of(registerFile.readMmio(registers.control.offset, 8)))
+  const guestTables = efr.gtSup && control.gtEn
+  const pageRequests = efr.ephSup && control.ephEn
+  return (
+    (!guestTables && (entry.guestValid || entry.gcr3Levels !== 0 || entry.gcr3Root !== 0n)) ||
+    (!efr.gIoSup && entry.guestIoValid) ||
+    (!pageRequests && (entry.pageRequestsAllowed || entry.pageResponseHasPasid)) ||
+    (!efr.satsSup && entry.secureAts)
+  )
 }
 
 /** Whether the guest's IOMMU is enabled. */
@@ -57,6 +80,7 @@ function readEntry(
   const { base, size } = decode(deviceTableBaseLayout, BigUint64Array.of(raw))
   if (virtualId >= (size + 1) * entriesPerUnit) return undefined
   const address = base + BigInt(virtualId) * entryBytes
+  if (address >= 1n << 52n) return undefined
   const words = [0n, 8n, 16n, 24n].map((offset) => load64(memory, address + offset))
   return words.includes(undefined) ? undefined : BigUint64Array.from(words, (word) => word ?? 0n)
 }

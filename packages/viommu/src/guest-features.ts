@@ -2,7 +2,8 @@
  * What the guest is told that its IOMMU can do.
  *
  * The mask is the documented one for AMD guests (include/uapi/linux/iommufd.h, `iommu_hw_info_amd`), less what this
- * vIOMMU does not carry yet: page requests and interrupt remapping.
+ * vIOMMU does not carry yet: page requests and interrupt remapping. NXSup and USSup are added, since hardware walks the
+ * guest's tables with them.
  *
  * @packageDocumentation
  */

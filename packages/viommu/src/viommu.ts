@@ -7,16 +7,17 @@
  *
  * @packageDocumentation
  */
-import { iova } from '@nestwalk/bits'
-import { decodeDte, domainId, encodeCommand, featuresOf, RegisterFile, store64 } from '@nestwalk/hardware'
+import { decodeDte, featuresOf, RegisterFile, store64 } from '@nestwalk/hardware'
 import type { AccessBytes, Command, IommuPort, Memory, Words } from '@nestwalk/hardware'
 import type { Context, Effect, Errno, ObjectId, Outcome } from '@nestwalk/iommufd'
 import {
   commandHardwareError,
+  everythingOf,
   finishCommand,
   haltQueue,
   illegalCommandError,
   nextCommand,
+  placesCommands,
 } from './guest-command-queue.js'
 import { isOn, wantedFor } from './guest-entry.js'
 import type { Wanted } from './guest-entry.js'
@@ -67,6 +68,7 @@ type Task =
     }
   | { readonly do: 'destroy'; readonly hwpt: ObjectId }
   | { readonly do: 'invalidate'; readonly words: readonly [bigint, bigint] }
+  | { readonly do: 'invalidate-all' }
   | { readonly do: 'finish-command' }
 
 /** The nested HWPT of a device, and the guest entry that it was made of. */
@@ -84,6 +86,8 @@ export class VirtualIommu implements IommuPort {
     private readonly nested: Map<number, Nested>,
     private tasks: Task[],
     private wasOn: boolean,
+    /** Nested HWPTs of no use that could not be destroyed yet: another device of the group is still on them. */
+    private leftOver: readonly ObjectId[],
   ) {}
 
   /** A virtual IOMMU that is off: the guest's devices reach its memory untranslated. */
@@ -94,7 +98,7 @@ export class VirtualIommu implements IommuPort {
     if (!info.ok) return info
     const file = RegisterFile.create(options.words, featuresOf(guestFeatures(info.value)))
     const tasks = options.devices.map(({ virtualId }): Task => ({ do: 'configure', virtualId }))
-    return { ok: true, value: new VirtualIommu(options, file, new Map(), tasks, false), effects: [] }
+    return { ok: true, value: new VirtualIommu(options, file, new Map(), tasks, false, []), effects: [] }
   }
 
   readMmio(offset: number, bytes: AccessBytes): bigint {
@@ -103,7 +107,10 @@ export class VirtualIommu implements IommuPort {
 
   /** A trapped write. What follows from it is done by {@link step}. */
   writeMmio(offset: number, bytes: AccessBytes, value: bigint): void {
+    this.options.words.activate()
+    const couldRun = this.file.commandsRun
     this.file.writeMmio(offset, bytes, value)
+    if (!couldRun && placesCommands(offset)) this.abandonCommand()
     const on = isOn(this.file)
     if (on === this.wasOn) return
     this.wasOn = on
@@ -111,6 +118,7 @@ export class VirtualIommu implements IommuPort {
   }
 
   takeInterrupt(): boolean {
+    this.options.words.activate()
     return this.file.takeInterrupt()
   }
 
@@ -123,6 +131,7 @@ export class VirtualIommu implements IommuPort {
 
   /** Whether {@link step} has nothing to do. */
   get isIdle(): boolean {
+    this.options.words.activate()
     return this.tasks.length === 0 && nextCommand(this.file, this.options.memory).kind === 'none'
   }
 
@@ -135,12 +144,13 @@ export class VirtualIommu implements IommuPort {
       new Map(this.nested),
       [...this.tasks],
       this.wasOn,
+      this.leftOver,
     )
   }
 
   /** What the future depends on besides registers and objects, as plain data in a fixed order. */
   snapshot(): unknown {
-    return [[...this.nested].sort(([a], [b]) => a - b), this.tasks, this.wasOn]
+    return [[...this.nested].sort(([a], [b]) => a - b), this.tasks, this.wasOn, this.leftOver]
   }
 
   private takeCommand(): ViommuStep | undefined {
@@ -179,8 +189,7 @@ export class VirtualIommu implements IommuPort {
         return done(`guest INVALIDATE_IOMMU_PAGES, DomainID ${command.domainId}`)
       case 'InvalidateIommuAll':
         this.configureAll()
-        for (const id of this.guestDomainIds()) this.tasks.push({ do: 'invalidate', words: everythingOf(id) })
-        this.tasks.push(finish)
+        this.tasks.push({ do: 'invalidate-all' }, finish)
         return done('guest INVALIDATE_IOMMU_ALL')
       default:
         // No interrupt table is virtualised, so there is nothing to drop.
@@ -196,10 +205,15 @@ export class VirtualIommu implements IommuPort {
       case 'attach':
         return this.attach(task.virtualId, task.to, task.nested)
       case 'destroy':
-        return this.result(`destroy HWPT ${task.hwpt}`, this.options.context.destroy(task.hwpt))
+        return this.destroy(task.hwpt)
       case 'invalidate': {
         const done = this.options.context.invalidate(this.options.viommu, [task.words])
         return this.result('forward the invalidation', done)
+      }
+      case 'invalidate-all': {
+        const calls = this.guestDomainIds().map((id): Task => ({ do: 'invalidate', words: everythingOf(id) }))
+        this.tasks = [...calls, ...this.tasks]
+        return done('invalidate all guest DomainIDs')
       }
       case 'finish-command':
         finishCommand(this.file)
@@ -207,8 +221,17 @@ export class VirtualIommu implements IommuPort {
     }
   }
 
+  /** Reads every entry anew. An entry that is still to be read will be read as it then stands: once is enough. */
   private configureAll(): void {
-    for (const { virtualId } of this.options.devices) this.tasks.push({ do: 'configure', virtualId })
+    for (const { virtualId } of this.options.devices) {
+      if (this.tasks.some((task) => task.do === 'configure' && task.virtualId === virtualId)) continue
+      this.tasks.push({ do: 'configure', virtualId })
+    }
+  }
+
+  /** The guest has pointed the stopped queue elsewhere: the command that was in work does not move the new head. */
+  private abandonCommand(): void {
+    this.tasks = this.tasks.filter((task) => task.do !== 'finish-command')
   }
 
   /** Reads the guest's entry of a device and queues the calls that make it so. */
@@ -258,6 +281,7 @@ export class VirtualIommu implements IommuPort {
     const { context, devices } = this.options
     const device = devices.find((each) => each.virtualId === virtualId)
     if (device === undefined) return done('the guest has no such device')
+    this.retryLeftOver()
     if (nested === undefined) this.nested.delete(virtualId)
     else this.nested.set(virtualId, nested)
     if (to === undefined) return this.result('block the device', context.detach(device.device))
@@ -275,6 +299,19 @@ export class VirtualIommu implements IommuPort {
     )
   }
 
+  private destroy(hwpt: ObjectId): ViommuStep {
+    const destroyed = this.options.context.destroy(hwpt)
+    if (!destroyed.ok) this.leftOver = [...this.leftOver, hwpt]
+    return this.result(`destroy HWPT ${hwpt}`, destroyed)
+  }
+
+  /** A device has moved, so what it kept in use may be free now. */
+  private retryLeftOver(): void {
+    const again = this.leftOver.map((hwpt): Task => ({ do: 'destroy', hwpt }))
+    this.leftOver = []
+    this.tasks = [...again, ...this.tasks]
+  }
+
   /** The guest DomainIDs in use, ascending. */
   private guestDomainIds(): number[] {
     const ids = [...this.nested.values()].map(({ entry }) => decodeDte(BigUint64Array.from(entry)).domainId)
@@ -286,18 +323,6 @@ export class VirtualIommu implements IommuPort {
       ? { what, effects: outcome.effects, errno: undefined }
       : { what, effects: [], errno: outcome.errno }
   }
-}
-
-/** An invalidation of all that a guest DomainID stands for. */
-function everythingOf(guestDomainId: number): readonly [bigint, bigint] {
-  const [lo = 0n, hi = 0n] = encodeCommand({
-    kind: 'InvalidateIommuPages',
-    domainId: domainId(guestDomainId),
-    directories: true,
-    size: true,
-    address: iova(0x7fff_ffff_ffff_f000n),
-  })
-  return [lo, hi]
 }
 
 const done = (what: string): ViommuStep => ({ what, effects: [], errno: undefined })

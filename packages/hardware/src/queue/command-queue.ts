@@ -115,7 +115,11 @@ const isLegalPrefetch = (iommu: CommandTargets, w0: number, w1: number, w2: numb
   (w0 & 0x00ff0000) === 0 && (w1 & 0x0ff00000) === 0 && (w2 & 0xfea) === 0 && mayBeGuest(iommu, w2)
 
 const isLegalPprAnswer = (iommu: CommandTargets, w0: number, w1: number, w2: number, w3: number): boolean =>
-  w0 >>> 16 === 0 && (w1 & 0x0ff00000) === 0 && (w2 & ~4) === 0 && w3 >>> 16 === 0 && mayBeGuest(iommu, w2)
+  w0 >>> 16 === 0 &&
+  (w1 & 0x0ff00000) === 0 &&
+  (w2 & ~4) === 0 &&
+  (w3 & 0xffff0e00) === 0 &&
+  mayBeGuest(iommu, w2)
 
 function completionWait(iommu: CommandTargets, w0: number, w1: number, w2: number, w3: number): number {
   if ((w1 & 0x0ff00000) !== 0) return illegal
