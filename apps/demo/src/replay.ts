@@ -6,6 +6,8 @@
 import { stat } from 'node:fs/promises'
 import { replay } from '@nestwalk/hardware'
 import type { Replay } from '@nestwalk/hardware'
+import { exitCode } from './output.js'
+import type { Output } from './output.js'
 import { ReplayTable, snapshotName, tellMismatches, tellVerdict, totalsOf } from './replay-report.js'
 import { DamagedFileError, findSnapshots, readSnapshotFile } from './snapshot-files.js'
 import type { SnapshotFile } from './snapshot-files.js'
@@ -16,19 +18,6 @@ export interface ReplayArgs {
   readonly directory: string | undefined
   readonly json: boolean
 }
-
-/** Where a command writes. */
-export interface Output {
-  stdout(text: string): void
-  stderr(text: string): void
-  /** Whether somebody watches stderr: only then progress is shown there. */
-  readonly isStderrTerminal?: boolean
-}
-
-const agrees = 0
-const disagrees = 1
-const wrongUsage = 2
-const unreadableInput = 3
 
 /** Back to the first column, and the line cleared. */
 const clearLine = '\r\u001b[K'
@@ -44,18 +33,21 @@ export async function replayCommand({ directory, json }: ReplayArgs, out: Output
     return code
   }
   if (directory === undefined || directory === '') {
-    return refuse(wrongUsage, 'no folder is named: give one with snapshots below it, nestwalk replay DIR')
+    return refuse(
+      exitCode.wrongUsage,
+      'no folder is named: give one with snapshots below it, nestwalk replay DIR',
+    )
   }
   if (!(await isDirectory(directory))) {
-    return refuse(wrongUsage, `${directory} is no folder: give one with snapshots below it`)
+    return refuse(exitCode.wrongUsage, `${directory} is no folder: give one with snapshots below it`)
   }
   try {
     const files = await findSnapshots(directory)
     if (files.length > 0) return await replayFiles(files, json, out)
     const advice = 'give a folder with files snap-NAME.json and snap-NAME.pages.gz somewhere below it'
-    return refuse(wrongUsage, `${directory} holds no snapshots: ${advice}`)
+    return refuse(exitCode.wrongUsage, `${directory} holds no snapshots: ${advice}`)
   } catch (error) {
-    if (error instanceof DamagedFileError) return refuse(unreadableInput, error.message)
+    if (error instanceof DamagedFileError) return refuse(exitCode.unreadableInput, error.message)
     throw error
   }
 }
@@ -90,5 +82,5 @@ async function replayFiles(files: readonly SnapshotFile[], json: boolean, out: O
   const totals = totalsOf(files, replays)
   tell(table.total(totals) + tellMismatches(totals) + tellVerdict(totals))
   if (json) out.stdout(`${JSON.stringify(totals)}\n`)
-  return totals.mismatches === 0 ? agrees : disagrees
+  return totals.mismatches === 0 ? exitCode.yes : exitCode.no
 }

@@ -142,6 +142,13 @@ describe('suppression', () => {
     expect(fail(chip, 2)).toEqual([true, false])
   })
 
+  it('says nothing in an entry with V=0, where no bit but V counts', () => {
+    const chip = Chip.create({ control: logControl, switches: { pasidWithoutValid: 'fault' } })
+    chip.setDte(device, [0n, suppressAll | suppressFirst])
+    const ask = (): unknown => chip.iommu.request({ deviceId: device, iova: 0x1000n, pasid: 5 })
+    for (let n = 0; n < 2; n++) expect(ask()).toMatchObject({ kind: 'fault', logged: true })
+  })
+
   it('does not reach ILLEGAL_DEV_TABLE_ENTRY and hardware errors', () => {
     const illegal = faultingChip(logControl, [0x7n, suppressAll | suppressFirst])
     expect(fail(illegal, 2)).toEqual([true, true])

@@ -1,11 +1,11 @@
 /** The fast model against the slow twin of `slow/`: random machines, every answer, every access. */
 import { describe, expect, it } from 'vitest'
 import { hex } from '@nestwalk/bits'
-import { load64, SparseMemory } from '../src/index.js'
+import { load64 } from '../src/index.js'
 import type { SwitchChoices, Translation } from '../src/index.js'
-import { Chip, controlBit, register } from './chip.js'
+import type { Chip } from './chip.js'
+import { chipOf, isModelled } from './random-chip.js'
 import { machineOf, randomCase } from './slow/random-machine.js'
-import type { RandomCase } from './slow/random-machine.js'
 import type { Switches as SlowSwitches } from './slow/switches.js'
 import { slowTranslate } from './slow/translate.js'
 import type { Request as SlowRequest, Result as SlowResult } from './slow/types.js'
@@ -37,33 +37,6 @@ function choicesOf(subset: number): [Partial<SwitchChoices>, Partial<SlowSwitche
     Object.assign({}, ...chosen.map(([fast]) => fast)) as Partial<SwitchChoices>,
     Object.assign({}, ...chosen.map(([, slow]) => slow)) as Partial<SlowSwitches>,
   ]
-}
-
-/** A page that no table of the case uses, for the event log. */
-function freePage(words: ReadonlyMap<bigint, bigint>): bigint {
-  for (let page = 0x300000000n; ; page += 0x100000n) {
-    let isFree = true
-    for (let offset = 0n; offset < 0x1000n; offset += 8n) isFree &&= !words.has(page + offset)
-    if (isFree) return page
-  }
-}
-
-function chipOf(each: RandomCase, switches: Partial<SwitchChoices>): Chip {
-  const memory = SparseMemory.create(Number(each.memorySize))
-  const chip = Chip.create({ memory, features: each.features, switches, control: 0n })
-  chip.put(...each.words)
-  each.registers.deviceTableBases.forEach((base, n) => {
-    chip.write(n === 0 ? register.deviceTableBase : register.segment1Base + (n - 1) * 8, base)
-  })
-  chip.write(register.eventBase, freePage(each.words) | (8n << 56n))
-  chip.write(register.control, each.registers.control | controlBit.eventLogEn)
-  return chip
-}
-
-/** What the fast model does not do: the exclusion range, the interrupt range, the HyperTransport hole. */
-function isModelled(each: RandomCase, { iova }: SlowRequest): boolean {
-  const inHole = iova >= 0xfd00000000n && iova <= 0xffffffffffn && (each.features.efr2 & 0x800n) === 0n
-  return !inHole && !(iova >= 0xfee00000n && iova <= 0xfeefffffn)
 }
 
 const list = (values: readonly bigint[]): string => values.map((value) => hex(value)).join(' ')

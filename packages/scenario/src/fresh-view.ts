@@ -4,21 +4,18 @@
  *
  * @packageDocumentation
  */
-import { iova, spa } from '@nestwalk/bits'
+import { encode, iova } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
 import type { Driver } from '@nestwalk/driver'
 import {
   controlLayout,
-  decodeDte,
   deviceTableBaseLayout,
   encodeDte,
   Iommu,
-  load64,
   registers,
   store64,
 } from '@nestwalk/hardware'
 import type { Dte, SparseMemory } from '@nestwalk/hardware'
-import { encode } from '@nestwalk/bits'
 import { isEnabled, readGuestEntry } from './guest-view.js'
 import type { VirtualMachine } from './virtual-machine.js'
 
@@ -96,7 +93,3 @@ function entryFor(vm: VirtualMachine, virtualId: number, host: Driver): BigUint6
     ...(guestValid ? { guestValid, guestIoValid, gcr3Levels, gcr3Root, guestPagingMode } : {}),
   })
 }
-
-/** An entry at an address of memory. */
-export const entryAt = (memory: SparseMemory, address: Spa): Dte =>
-  decodeDte(BigUint64Array.from([0n, 8n, 16n, 24n], (offset) => load64(memory, spa(address + offset)) ?? 0n))

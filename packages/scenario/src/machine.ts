@@ -8,14 +8,14 @@
 import { iova, spa } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
 import { Driver, InternalError } from '@nestwalk/driver'
-import type { DomainIdPolicy, Effect } from '@nestwalk/driver'
+import type { DomainIdPolicy, Effect, Outcome } from '@nestwalk/driver'
 import { Iommu, SparseMemory } from '@nestwalk/hardware'
 import type { Tag } from '@nestwalk/hardware'
 import { Iommufd } from '@nestwalk/iommufd'
 import type { GroupRule } from '@nestwalk/iommufd'
 import { hasCommands, nextCommandOf } from './command-ring-view.js'
 import type { RingCommand } from './command-ring-view.js'
-import { entryAt, FreshView, refused } from './fresh-view.js'
+import { FreshView, refused } from './fresh-view.js'
 import type { Answer } from './fresh-view.js'
 import { must } from './must.js'
 import type { Action, DeviceSpec, MachineSpec } from './spec.js'
@@ -208,15 +208,6 @@ export class Machine {
     return this.parts.fresh.answer(this.vmOf(device), device, gva, write, this.parts.driver)
   }
 
-  /** DomainIDs in the host's device table entries of the VMs' devices, ascending. */
-  domainIdsInUse(): number[] {
-    const ids = this.parts.spec.devices.map(({ deviceId }) => {
-      const entry = entryAt(this.parts.memory, spa(this.parts.driver.deviceTable + BigInt(deviceId) * 32n))
-      return entry.valid && entry.translationValid ? entry.domainId : 0
-    })
-    return [...new Set<number>(ids)].filter((id) => id !== 0).sort((a, b) => a - b)
-  }
-
   /** The VM whose memory an address belongs to. */
   ownerOf(address: Spa): string | undefined {
     return this.parts.vms.find((vm) => vm.owns(address))?.name
@@ -273,34 +264,31 @@ export class Machine {
         const made = driver.allocateGuestTable(same)
         this.guestDoes(vm, made)
         vm.nameDomain(action.domain, must(made))
-        return
+        break
       }
       case 'guest-map': {
         const rights = { read: true, write: true }
         // The guest takes its guest-physical memory for the system's.
         const target = spa(action.gpa)
-        return this.guestDoes(
-          vm,
-          driver.map(vm.domain(action.domain), iova(action.gva), target, 4096n, rights),
-        )
+        this.guestDoes(vm, driver.map(vm.domain(action.domain), iova(action.gva), target, 4096n, rights))
+        break
       }
       case 'guest-unmap':
-        return this.guestDoes(vm, driver.unmap(vm.domain(action.domain), iova(action.gva), 4096n))
+        this.guestDoes(vm, driver.unmap(vm.domain(action.domain), iova(action.gva), 4096n))
+        break
       case 'guest-attach':
-        return this.guestDoes(vm, driver.attach(virtualIdIn(vm, action.device), vm.domain(action.domain)))
+        this.guestDoes(vm, driver.attach(virtualIdIn(vm, action.device), vm.domain(action.domain)))
+        break
       case 'guest-replace':
-        return this.guestDoes(vm, driver.replace(virtualIdIn(vm, action.device), vm.domain(action.domain)))
+        this.guestDoes(vm, driver.replace(virtualIdIn(vm, action.device), vm.domain(action.domain)))
+        break
       case 'guest-detach':
-        return this.guestDoes(vm, driver.detach(virtualIdIn(vm, action.device)))
+        this.guestDoes(vm, driver.detach(virtualIdIn(vm, action.device)))
     }
   }
 
-  private guestDoes(
-    vm: VirtualMachine,
-    outcome:
-      ReturnType<Driver['unmap']> | ReturnType<Driver['detach']> | ReturnType<Driver['allocateHostTable']>,
-  ): void {
-    must<unknown>(outcome)
+  private guestDoes(vm: VirtualMachine, outcome: Outcome<unknown>): void {
+    must(outcome)
     if (outcome.ok) vm.pending = [...vm.pending, ...outcome.effects]
   }
 

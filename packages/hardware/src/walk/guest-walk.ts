@@ -67,6 +67,8 @@ export class GuestWalk {
   /** log2 of the smaller of the guest's and the host's page. */
   sizeLog2 = 0
   rights = 0
+  /** Whether the guest leaf's D bit was set, or would be by this walk: a later write then has nothing to mark. */
+  isDirty = false
   /** Guest and GCR3 table entries read since the owner set it to zero; the host's reads are counted there. */
   reads = 0
   trace: WalkTrace | null = null
@@ -153,6 +155,7 @@ export class GuestWalk {
     const gpaHi = (this.valueHi & 0xfffff & ~offsetHi) | (hi & offsetHi)
     this.gpaLo = gpaLo
     this.gpaHi = gpaHi
+    this.isDirty = (this.valueLo & dirty) !== 0 || (needed & mayWrite) !== 0
     if (regime.hostMode === 0) {
       this.spaLo = gpaLo
       this.spaHi = gpaHi

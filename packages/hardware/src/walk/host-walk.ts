@@ -49,6 +49,8 @@ export class HostWalk {
   sizeLog2 = 0
   /** What the DTE and all levels grant: bits of `rights.ts`. */
   rights = 0
+  /** Whether the leaf's D bit was set, or would be by this walk: a later write then has nothing to mark. */
+  isDirty = false
   /** Table entries read since the owner set it to zero. */
   reads = 0
   marking: HostMarking = marksNothing
@@ -146,6 +148,7 @@ export class HostWalk {
     this.spaHi = (valueHi & 0xfffff & ~offsetHi) | (hi & offsetHi)
     this.sizeLog2 = sizeLog2
     this.rights = rights
+    this.isDirty = (valueLo & marksDirty) !== 0 || (needed & mayWrite) !== 0
     if (this.marking !== marksNothing) this.mark((needed & mayWrite) !== 0)
     return noFault
   }

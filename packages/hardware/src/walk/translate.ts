@@ -259,7 +259,7 @@ export class Translator {
     }
     result[resultWord.source] = source.walk
     result[resultWord.filler] = deviceId
-    if (!isFresh) this.keep(slot, domainId, deviceId, pasid, lo, hi, needed)
+    if (!isFresh) this.keep(slot, domainId, deviceId, pasid, lo, hi)
     return outcome.translated
   }
 
@@ -323,12 +323,13 @@ export class Translator {
     pasid: number,
     lo: number,
     hi: number,
-    needed: number,
   ): void {
     const result = this.result
-    const leavesDirty =
-      (this.host.marking & marksDirty) !== 0 || (pasid !== withoutPasid && this.regime.setsDirty)
-    const rights = result[resultWord.rights]! | (!leavesDirty || (needed & mayWrite) !== 0 ? dirtyKept : 0)
+    const inGuest = pasid !== withoutPasid
+    const hostMarks = (this.host.marking & marksDirty) !== 0 && !(inGuest && this.regime.hostMode === 0)
+    const hostKept = !hostMarks || this.host.isDirty
+    const guestKept = !inGuest || !this.regime.setsDirty || this.guest.isDirty
+    const rights = result[resultWord.rights]! | (hostKept && guestKept ? dirtyKept : 0)
     this.iotlb.fill(
       this.memory.words.array[slot + dteSlot.domainRecord]!,
       domainId,

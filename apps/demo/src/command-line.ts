@@ -1,0 +1,82 @@
+/**
+ * The command line of `nestwalk`: which command, with which options.
+ *
+ * @packageDocumentation
+ */
+import { parseArgs } from 'node:util'
+import type { ParseArgsConfig } from 'node:util'
+import { demoCommand } from './demo.js'
+import { exitCode } from './output.js'
+import type { Output } from './output.js'
+import { replayCommand } from './replay.js'
+
+const usage = `nestwalk: nested translation on the AMD IOMMU, run and judged
+
+  nestwalk demo [--policy P] [--scenario S] [--json]
+      the founding story step by step, then every scenario under every policy;
+      P is a policy's letter or name, S a scenario's number
+  nestwalk replay DIR [--json]
+      holds the chip against the recorded translations below a folder
+
+Exit codes: 0 yes, 1 the answer is no, 2 wrong usage, 3 unreadable input.
+`
+
+const json = { type: 'boolean' } as const
+const text = { type: 'string' } as const
+
+/** Runs a command line, without the name of the program, and returns the exit code. */
+export async function runCommandLine(args: readonly string[], out: Output): Promise<number> {
+  const [command, ...rest] = args
+  try {
+    switch (command) {
+      case 'demo':
+        return demo(rest, out)
+      case 'replay':
+        return await replay(rest, out)
+      case 'help':
+      case '--help':
+      case '-h':
+        out.stdout(usage)
+        return exitCode.yes
+      case undefined:
+        out.stderr(usage)
+        return exitCode.wrongUsage
+      default:
+        out.stderr(`nestwalk: there is no command ${command}: try nestwalk --help\n`)
+        return exitCode.wrongUsage
+    }
+  } catch (error) {
+    if (!isUsageError(error)) throw error
+    out.stderr(`nestwalk ${command ?? ''}: ${firstSentence(error.message)}: try nestwalk --help\n`)
+    return exitCode.wrongUsage
+  }
+}
+
+function demo(args: string[], out: Output): number {
+  const options = { policy: text, scenario: text, json, help: json } satisfies ParseArgsConfig['options']
+  const { values } = parseArgs({ args, options, strict: true })
+  if (values.help === true) return showUsage(out)
+  return demoCommand({ policy: values.policy, scenario: values.scenario, json: values.json ?? false }, out)
+}
+
+async function replay(args: string[], out: Output): Promise<number> {
+  const options = { json, help: json } satisfies ParseArgsConfig['options']
+  const { values, positionals } = parseArgs({ args, options, strict: true, allowPositionals: true })
+  if (values.help === true) return showUsage(out)
+  if (positionals.length > 1) {
+    out.stderr(`nestwalk replay: one folder at a time, not ${positionals.length}\n`)
+    return exitCode.wrongUsage
+  }
+  return await replayCommand({ directory: positionals[0], json: values.json ?? false }, out)
+}
+
+function showUsage(out: Output): number {
+  out.stdout(usage)
+  return exitCode.yes
+}
+
+/** Errors of `parseArgs` carry codes of their own. */
+const isUsageError = (error: unknown): error is Error =>
+  error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')
+
+const firstSentence = (message: string): string => message.split('. ')[0] ?? message
