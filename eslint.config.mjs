@@ -21,7 +21,7 @@ const noBigInt = [
 ].map((selector) => ({ selector, message: 'Hot code works on int32 words: no BigInt here.' }))
 
 const publicEntryOnly = {
-  group: ['@nestwalk/*/*', '!@nestwalk/*/package.json'],
+  group: ['@nestwalk/*/*', '!@nestwalk/*/package.json', '!@nestwalk/hardware/vectors'],
   message: 'Import a package through its public entry.',
 }
 

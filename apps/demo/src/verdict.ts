@@ -12,7 +12,7 @@ import { isEnabled, isSameAnswer, Machine, readGuestEntry } from '@nestwalk/scen
 import type { Action, Answer, DmaEvent, MachineEvent, Scenario } from '@nestwalk/scenario'
 
 /** What became of a request, the worst last. */
-export const verdicts = ['ok', 'refused', 'stale', 'cross', 'leak'] as const
+const verdicts = ['ok', 'refused', 'stale', 'cross', 'leak'] as const
 
 /**
  * `ok`: right. `refused`: it should have passed. `stale`: the device's own answer from before an invalidation that has

@@ -123,7 +123,3 @@ function turnOn(
     plan.command(iommu, { kind: 'InvalidateIommuAll' }, 'nothing cached before bring-up may stay')
   plan.wait(iommu)
 }
-
-/** Bytes of memory that bring-up takes, for sizing a page range. */
-export const bringUpBytes = (ports: number, lastDeviceId: number): bigint =>
-  (BigInt(Math.ceil((lastDeviceId + 1) / entriesPerPage)) + BigInt(ports * (2 * ringPages + 1))) * pageBytes

@@ -9,7 +9,7 @@ import { domainId } from '@nestwalk/hardware'
 import type { DomainId } from '@nestwalk/hardware'
 
 /** The highest DomainID. */
-export const lastDomainId = 0xffff
+const lastDomainId = 0xffff
 
 /** See the file's comment. */
 export class DomainIdAllocator {

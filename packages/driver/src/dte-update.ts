@@ -21,7 +21,7 @@ export interface EntryPlace {
 }
 
 /** The entry as it will stand in memory after the effects planned so far. */
-export const loadEntry = (plan: Plan, { address }: EntryPlace): BigUint64Array =>
+const loadEntry = (plan: Plan, { address }: EntryPlace): BigUint64Array =>
   BigUint64Array.from([0n, 8n, 16n, 24n], (offset) => plan.load(spa(address + offset)))
 
 /** Plans the update: afterwards hardware uses the new entry for every request. */

@@ -2,7 +2,7 @@ import { iova, parseHex, spa, wordsFromHex } from '@nestwalk/bits'
 import { decodeDte } from '@nestwalk/hardware'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import vectors from '../../hardware/vectors/dte.json' with { type: 'json' }
+import vectors from '@nestwalk/hardware/vectors/dte.json' with { type: 'json' }
 import { Machine, readWrite } from './machine.js'
 import type { Entry, MachineOptions } from './machine.js'
 

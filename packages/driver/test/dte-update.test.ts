@@ -4,7 +4,7 @@ import type { Dte } from '@nestwalk/hardware'
 import type { Effect } from '@nestwalk/driver'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import vectors from '../../hardware/vectors/dte.json' with { type: 'json' }
+import vectors from '@nestwalk/hardware/vectors/dte.json' with { type: 'json' }
 import { updateEntry } from '../src/dte-update.js'
 import { Plan } from '../src/plan.js'
 import { answer, Machine, readWrite, told } from './machine.js'

@@ -3,7 +3,7 @@ import { everything, rangeFields, rangeOf } from '@nestwalk/driver'
 import type { AddressRange } from '@nestwalk/driver'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import vectors from '../../hardware/vectors/size-codes.json' with { type: 'json' }
+import vectors from '@nestwalk/hardware/vectors/size-codes.json' with { type: 'json' }
 
 /** The upper quad-word of the command for a range, without PDE and GN. */
 function hiWordOf(range: AddressRange): bigint {

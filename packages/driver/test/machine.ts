@@ -103,10 +103,6 @@ export class Machine {
 export const asText = (value: unknown): string =>
   JSON.stringify(value, (_, each: unknown) => (typeof each === 'bigint' ? hex(each) : each))
 
-/** The commands among effects. */
-export const commandsOf = (effects: readonly Effect[]): CommandFields[] =>
-  effects.flatMap((effect) => (effect.kind === 'command' ? [effect.command] : []))
-
 /**
  * An effect in a few words: `00:03.0 upper`, `DEVTAB 00:03.0`, `PAGES 1 all PDE`, `PAGES 1 3000+2000 GN 0`, `WAIT`;
  * all stores into page tables are `tables`.

@@ -6,7 +6,7 @@ import { guestFormat, hostFormat } from '@nestwalk/driver'
 import type { Outcome } from '@nestwalk/driver'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import vectors from '../../hardware/vectors/table-entries.json' with { type: 'json' }
+import vectors from '@nestwalk/hardware/vectors/table-entries.json' with { type: 'json' }
 import { Machine, readWrite } from './machine.js'
 import type { MachineOptions } from './machine.js'
 

@@ -39,7 +39,7 @@ export function* pagesFrom(first: bigint): Generator<bigint, never> {
  */
 export const guestPages = 0x40200000n
 export const hostPages = 0x100000n
-export const nestedPasids = [0, 5, 0x200] as const
+const nestedPasids = [0, 5, 0x200] as const
 
 /**
  * V, TV, IR, IW, GV, Mode 3, host root 100000000, GLX 1, GCR3 root GPA 10000. Not GIoV: requests without PASID go
@@ -58,6 +58,8 @@ const spaOf = (gpa: bigint): bigint => 0x200000000n + gpa
 export const hostEntryAt = (gpa: bigint): bigint => 0x100002000n + ((gpa >> 12n) << 3n)
 export const guestEntryAt = (nthPasid: number, page: bigint): bigint =>
   spaOf(guestTableAt(nthPasid, 1)) + ((page >> 12n) << 3n)
+/** The entry that leads to all of them. */
+export const guestDirectoryAt = (nthPasid: number): bigint => spaOf(guestTableAt(nthPasid, 2)) + 8n
 export const deviceEntryAt = (deviceId: number): bigint => place.deviceTable + BigInt(deviceId * 32)
 
 /** GPA of the nth PASID's guest table of a level. */

@@ -18,7 +18,7 @@ import { must } from './must.js'
 import type { VmSpec } from './spec.js'
 
 /** Memory of each VM: guest-physical from 0. */
-export const vmBytes = 0x100_0000n
+const vmBytes = 0x100_0000n
 
 /** Guest-physical pages that the guest's driver may use for tables and rings: 1 MiB to 3 MiB. */
 const driverPages = { first: spa(0x10_0000n), pages: 512 }

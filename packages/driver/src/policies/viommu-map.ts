@@ -12,7 +12,7 @@ const keyOf = ({ table, guest }: TaggedDomain): string =>
 export const viommuMap: DomainIdPolicy = {
   letter: 'M',
   name: 'viommu-map',
-  summary: 'a map from guest DomainIDs to host ones in each vIOMMU; IDs are flushed when freed',
+  summary: 'each vIOMMU maps guest DomainIDs to host ones; freed IDs are flushed',
   keyOfDomain: keyOf,
   keyOfAttachment: (_device, domain) => keyOf(domain),
   guestInvalidation: 'first',

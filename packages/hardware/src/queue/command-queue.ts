@@ -17,7 +17,7 @@ import { trailingOnesSizeLog2 } from '../walk/address-bits.js'
 import { addOffset, carry, logEvent } from './event-log.js'
 
 /** Opcodes, bits 63:60 of a command. */
-export const opcode = {
+const opcode = {
   completionWait: 1,
   invalidateDevtabEntry: 2,
   invalidateIommuPages: 3,

@@ -53,5 +53,3 @@ export const illegalDeviceEntryLevel: Fault = 0x1000
 
 /** The event code of a fault, 1 to 14. */
 export const faultCode = (fault: Fault): number => fault >>> 12
-/** The event flags of a fault that follow from the tables alone. */
-export const faultFlags = (fault: Fault): number => fault & 0xfff

@@ -38,7 +38,7 @@ export const choices = {
   'exclusion-with-pasid': ['applies', 'ignored'],
 } as const
 
-export type Choices = typeof choices
+type Choices = typeof choices
 export type SwitchName = keyof Choices
 export type Switches = { [K in SwitchName]: Choices[K][number] }
 

@@ -47,7 +47,7 @@ export interface Granted {
   stores: Store[]
 }
 
-export interface Faulted {
+interface Faulted {
   kind: 'fault'
   /** null: suppressed by DTE.SA. */
   event: [bigint, bigint] | null
@@ -58,7 +58,7 @@ export interface Faulted {
 }
 
 /** Not modelled. interrupt: posted write to the interrupt range. special: the HyperTransport hole (5.5). */
-export interface OutOfScope<Kind> {
+interface OutOfScope<Kind> {
   kind: Kind
   reads: bigint[]
   dteReads: bigint[]
