@@ -79,4 +79,4 @@ function showUsage(out: Output): number {
 const isUsageError = (error: unknown): error is Error =>
   error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')
 
-const firstSentence = (message: string): string => message.split('. ')[0] ?? message
+const firstSentence = (message: string): string => message.split(/\.\s/)[0] ?? message

@@ -4,6 +4,7 @@
  * @packageDocumentation
  */
 import { findPolicy, perGroup, policies } from '@nestwalk/driver'
+import type { DomainIdPolicy } from '@nestwalk/driver'
 import { findScenario, scenarios } from '@nestwalk/scenario'
 import { coloured, plain } from './paint.js'
 import type { Output } from './output.js'
@@ -63,7 +64,7 @@ export function demoCommand(args: DemoArgs, out: Output): number {
     ...question,
     '',
     `${scenario.id}, ${scenario.title}`,
-    `Policy ${policy.letter}: ${policy.summary}`,
+    ...tellPolicy(policy),
     '',
     ...tellDevices(story),
     '',
@@ -81,4 +82,10 @@ export function demoCommand(args: DemoArgs, out: Output): number {
   ]
   out.stdout(`${lines.join('\n')}\n`)
   return exitCode.yes
+}
+
+/** In two lines where one would be too long for a terminal. */
+function tellPolicy({ letter, summary }: DomainIdPolicy): string[] {
+  const line = `Policy ${letter}: ${summary}`
+  return line.length <= 80 ? [line] : [`Policy ${letter}:`, `  ${summary}`]
 }

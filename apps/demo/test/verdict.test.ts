@@ -42,12 +42,11 @@ it('the table of expected verdicts has every scenario and every policy', () => {
 })
 
 describe.each(scenarios)('$id, $title', (scenario) => {
-  it.each(columns.map((policy, i) => ({ policy, letter: policy.letter, verdict: expected[scenario.id]?.[i] })))(
-    'is $verdict under $letter',
-    ({ policy, verdict }) => {
-      expect(judge(scenario, policy).verdict).toBe(verdict)
-    },
-  )
+  it.each(
+    columns.map((policy, i) => ({ policy, letter: policy.letter, verdict: expected[scenario.id]?.[i] })),
+  )('is $verdict under $letter', ({ policy, verdict }) => {
+    expect(judge(scenario, policy).verdict).toBe(verdict)
+  })
 })
 
 describe('what a wrong answer was', () => {

@@ -32,7 +32,7 @@ const isLegal = (command: Command, able: FeatureRegisters = features): boolean =
   return chip.hasStatus(statusBit.cmdBufRun)
 }
 
-describe('a command that is not legal', () => {
+describe('a command that is not legal', { timeout: 120_000 }, () => {
   it.each(commands.illegal)(
     'halts the queue, the head stays on it, translation goes on: $name',
     ({ words }) => {

@@ -2,11 +2,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Iommu, SparseMemory } from '../src/index.js'
-import type { Chip } from './chip.js'
-import { register } from './chip.js'
+import { Chip, register } from './chip.js'
 import { operation, perform, programDomains, visible } from './random-program.js'
 import type { Operation } from './random-program.js'
 import { nestedChip } from './tables.js'
+
+/** Far more than it takes: these run beside other tests. */
+const timeout = 120_000
 
 const program = fc.array(operation, { maxLength: 60 })
 
@@ -33,24 +35,28 @@ function expectEqual(actual: Run, expected: Run): void {
 }
 
 describe('a fork of a chip', () => {
-  it('goes its own way, and so does the chip, each as if it had been alone from the start', () => {
-    fc.assert(
-      fc.property(program, program, program, (before, ofChip, ofFork) => {
-        const run = replay(before)
-        const fork: Run = { chip: run.chip.fork(), seen: [...run.seen] }
-        // In turns, so that the words go from one to the other and back all the time.
-        for (let n = 0; n < Math.max(ofChip.length, ofFork.length); n++) {
-          go(run, ofChip.slice(n, n + 1))
-          go(fork, ofFork.slice(n, n + 1))
-        }
-        expectEqual(run, replay(before, ofChip))
-        expectEqual(fork, replay(before, ofFork))
-      }),
-      { numRuns: 120 },
-    )
-  })
+  it(
+    'goes its own way, and so does the chip, each as if it had been alone from the start',
+    { timeout },
+    () => {
+      fc.assert(
+        fc.property(program, program, program, (before, ofChip, ofFork) => {
+          const run = replay(before)
+          const fork: Run = { chip: run.chip.fork(), seen: [...run.seen] }
+          // In turns, so that the words go from one to the other and back all the time.
+          for (let n = 0; n < Math.max(ofChip.length, ofFork.length); n++) {
+            go(run, ofChip.slice(n, n + 1))
+            go(fork, ofFork.slice(n, n + 1))
+          }
+          expectEqual(run, replay(before, ofChip))
+          expectEqual(fork, replay(before, ofFork))
+        }),
+        { numRuns: 120 },
+      )
+    },
+  )
 
-  it('made before a step keeps what was there: going back is using it', () => {
+  it('made before a step keeps what was there: going back is using it', { timeout }, () => {
     fc.assert(
       fc.property(fc.array(operation, { minLength: 5, maxLength: 40 }), (operations) => {
         const run = newRun()
@@ -71,34 +77,48 @@ describe('a fork of a chip', () => {
 })
 
 describe('a look that changes nothing', () => {
-  it('leaves the fingerprint as it is and tells what a cold chip would do, but for what it would log', () => {
-    fc.assert(
-      fc.property(program, fc.array(operation, { maxLength: 20 }), (before, asked) => {
-        const { chip } = replay(before)
-        const fingerprint = chip.fingerprint()
-        for (const each of asked) {
-          if (each.kind !== 'request') continue
-          const { kind: _, ...request } = each
-          const looked = chip.iommu.walkFresh(request)
-          expect(chip.fingerprint()).toBe(fingerprint)
-          const cold = chip.fork()
-          const control = cold.read(register.control)
-          cold.write(register.control, (control | (1n << 12n)) ^ (1n << 12n))
-          cold.write(register.commandHead, 0n)
-          cold.write(register.commandTail, 0n)
-          cold.write(register.control, control | (1n << 12n))
-          if ((control & 1n) === 1n) expect(cold.command([0x8000000000000000n, 0n])).toBe(1)
-          const walked = cold.iommu.request(request)
-          const unlogged = walked.kind === 'fault' ? { ...walked, logged: false } : walked
-          expect(looked).toEqual(unlogged)
-        }
-      }),
-      { numRuns: 100 },
-    )
-  })
+  it(
+    'leaves the fingerprint as it is and tells what a cold chip would do, but for what it would log',
+    { timeout },
+    () => {
+      fc.assert(
+        fc.property(program, fc.array(operation, { maxLength: 20 }), (before, asked) => {
+          const { chip } = replay(before)
+          const fingerprint = chip.fingerprint()
+          for (const each of asked) {
+            if (each.kind !== 'request') continue
+            const { kind: _, ...request } = each
+            const looked = chip.iommu.walkFresh(request)
+            expect(chip.fingerprint()).toBe(fingerprint)
+            const cold = chip.fork()
+            const control = cold.read(register.control)
+            cold.write(register.control, (control | (1n << 12n)) ^ (1n << 12n))
+            cold.write(register.commandHead, 0n)
+            cold.write(register.commandTail, 0n)
+            cold.write(register.control, control | (1n << 12n))
+            if ((control & 1n) === 1n) expect(cold.command([0x8000000000000000n, 0n])).toBe(1)
+            const walked = cold.iommu.request(request)
+            const unlogged = walked.kind === 'fault' ? { ...walked, logged: false } : walked
+            expect(looked).toEqual(unlogged)
+          }
+        }),
+        { numRuns: 100 },
+      )
+    },
+  )
 })
 
 describe('the fingerprint of a machine', () => {
+  it('takes in which devices have their entries cached, even if the entries are equal', () => {
+    const after = (...deviceIds: number[]): string => {
+      const chip = Chip.create()
+      for (const deviceId of deviceIds) chip.iommu.request({ deviceId, iova: 0n })
+      return chip.fingerprint()
+    }
+    expect(new Set([after(), after(1), after(2), after(1, 2), after(1, 2, 3)]).size).toBe(5)
+    expect(after(2, 1)).toBe(after(1, 2))
+  })
+
   it('takes in every chip on a memory: two chips in one state do not cancel out', () => {
     const make = (count: number): string => {
       const memory = SparseMemory.create(2 ** 30)

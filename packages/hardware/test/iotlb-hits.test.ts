@@ -2,8 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { load64, nestingFeatures } from '../src/index.js'
 import type { Translation } from '../src/index.js'
-import type { Chip } from './chip.js'
-import { controlBit, quietControl } from './chip.js'
+import { Chip, controlBit, quietControl } from './chip.js'
 import { chipOf, isModelled } from './random-chip.js'
 import { randomCase } from './slow/random-machine.js'
 import { slowTranslate } from './slow/translate.js'
@@ -75,6 +74,29 @@ describe('a translation from the IOTLB', () => {
   it.each(askers)('of %s serves reads and writes alike where no D is kept', (_, asked) => {
     const chip = nestedChip([1])
     chip.iommu.request(asked)
+    expect(from(chip.iommu.request({ ...asked, write: true }))).toBe('iotlb')
+  })
+
+  it.each(askers)('of %s serves the first write at once where D was set already', (_, asked, leaves) => {
+    const chip = markingChip()
+    for (const at of leaves) chip.put([at, (chip.load(at) ?? 0n) | dirty])
+    chip.iommu.request(asked)
+    expect(from(chip.iommu.request({ ...asked, write: true }))).toBe('iotlb')
+  })
+
+  it('of guest tables alone has no D of a host table to wait for, whatever DTE.HAD says', () => {
+    const chip = Chip.create({ control: quietControl | controlBit.hostDirty })
+    chip.setDte(1, [0x6080000000000183n | (1n << 58n), 1n, 0n, 0n])
+    // GCR3 table at 1000, guest tables from 2000 on, all for address 0 and PASID 0.
+    chip.put(
+      [0x1000n, 0x2001n],
+      [0x2000n, 0x3007n],
+      [0x3000n, 0x4007n],
+      [0x4000n, 0x5007n],
+      [0x5000n, 0x6007n],
+    )
+    const asked = { deviceId: 1, pasid: 0, iova: 0n }
+    expect(chip.iommu.request(asked)).toMatchObject({ from: 'walk', spa: 0x6000n })
     expect(from(chip.iommu.request({ ...asked, write: true }))).toBe('iotlb')
   })
 

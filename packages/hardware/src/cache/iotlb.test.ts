@@ -183,7 +183,8 @@ function fingerprintOf(entries: readonly IotlbEntry[]): readonly [number, number
 
 const program = fc.array(step, { maxLength: 150 })
 
-describe('the IOTLB', () => {
+/** Far more than it takes: these run beside other tests. */
+describe('the IOTLB', { timeout: 120_000 }, () => {
   it('finds what a plain list would find, whatever is filled, invalidated and forked', () => {
     fc.assert(
       fc.property(program, (steps) => {

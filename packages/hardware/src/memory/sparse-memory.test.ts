@@ -14,7 +14,7 @@ const addresses = [
   (1n << 52n) - 8n,
 ]
 
-describe('sparse memory', () => {
+describe('sparse memory', { timeout: 120_000 }, () => {
   const split = (address: bigint): [number, number] => [
     Number(BigInt.asIntN(32, address)),
     Number(BigInt.asIntN(32, address >> 32n)),

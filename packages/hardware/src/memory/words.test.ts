@@ -81,7 +81,7 @@ function newMachine(): Machine {
   return { words, plain: new Map() }
 }
 
-describe('the words of a machine and its forks', () => {
+describe('the words of a machine and its forks', { timeout: 120_000 }, () => {
   it('hold what a plain copy would, whichever fork is asked in whichever order', () => {
     fc.assert(
       fc.property(
@@ -134,7 +134,7 @@ describe('the words of a machine and its forks', () => {
     expect(fork.activate()[first + 99_999]).toBe(5)
   })
 
-  it('need room for what changed since a fork, not for how often it changed', { timeout: 60_000 }, () => {
+  it('need room for what changed since a fork, not for how often it changed', () => {
     const { words } = newMachine()
     const fork = words.fork()
     words.activate()
@@ -145,7 +145,7 @@ describe('the words of a machine and its forks', () => {
     expect(words.activate()[4_000_000 % wordCount]).toBe(4_000_000)
   })
 
-  it('need no room for forks that nobody keeps', { timeout: 60_000 }, () => {
+  it('need no room for forks that nobody keeps', () => {
     const { words } = newMachine()
     for (let i = 1; i <= 200_000; i++) {
       const fork = words.fork()

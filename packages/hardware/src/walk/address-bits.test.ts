@@ -40,7 +40,7 @@ function forAddresses(check: (address: bigint, lo: number, hi: number) => void):
   )
 }
 
-describe('bits of an address in two words', () => {
+describe('bits of an address in two words', { timeout: 120_000 }, () => {
   it.each(levels)('give the index of a table of level %d', (level) => {
     const shift = 12 + 9 * (level - 1)
     expect(levelShift(level)).toBe(shift)
@@ -82,7 +82,7 @@ describe('bits of an address in two words', () => {
   })
 })
 
-describe('the size by trailing ones', () => {
+describe('the size by trailing ones', { timeout: 120_000 }, () => {
   /** The lowest zero from bit 12 up; `top` when there is none below. */
   function sizeOf(value: bigint, top: number): number {
     let bit = 12

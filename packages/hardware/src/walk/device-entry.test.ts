@@ -55,7 +55,7 @@ function entryWithBit(bit: number, valid: boolean): Int32Array {
   return pool(words)
 }
 
-describe('a bit of a device table entry', () => {
+describe('a bit of a device table entry', { timeout: 120_000 }, () => {
   it('is reserved where the layout has no field or the gate of its field is shut, with V=1', () => {
     for (const gates of everyGates) {
       for (let bit = 1; bit < 256; bit++) {
