@@ -21,7 +21,8 @@ import type { SwitchChoices, Switches } from './switches.js'
 import { describe } from './translation.js'
 import type { Request, Translation } from './translation.js'
 import type { WalkTrace } from './walk/trace.js'
-import { request, Translator } from './walk/translate.js'
+import { request } from './walk/answer.js'
+import { Translator } from './walk/translate.js'
 
 /** What an IOMMU is made with. */
 export interface IommuOptions {

@@ -7,7 +7,7 @@ import type { Spa } from '@nestwalk/bits'
 import { withoutPasid } from './cache/iotlb.js'
 import type { Iommu } from './iommu.js'
 import { mayRead, mayWrite } from './walk/rights.js'
-import { outcome, request, resultWord, source } from './walk/translate.js'
+import { outcome, request, resultWord, source } from './walk/answer.js'
 
 /** One memory request of a device. */
 export interface Request {

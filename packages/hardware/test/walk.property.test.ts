@@ -13,7 +13,7 @@ import { watching } from './watch.js'
 import type { Seen } from './watch.js'
 
 /** Requests compared, three fifths of them under the defaults. */
-const wanted = Number(process.env['NESTWALK_WALKS'] ?? 50_000)
+const wanted = Number(process.env['NESTWALK_WALKS'] ?? 30_000)
 /** Where the random machines start; a failure names the seed to begin at. */
 const firstSeed = Number(process.env['NESTWALK_SEED'] ?? 1)
 

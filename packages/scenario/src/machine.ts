@@ -10,13 +10,12 @@ import type { Spa } from '@nestwalk/bits'
 import { Driver, InternalError } from '@nestwalk/driver'
 import type { DomainIdPolicy, Effect, Outcome } from '@nestwalk/driver'
 import { Iommu, SparseMemory } from '@nestwalk/hardware'
-import type { Tag } from '@nestwalk/hardware'
 import { Iommufd } from '@nestwalk/iommufd'
 import type { GroupRule } from '@nestwalk/iommufd'
 import { hasCommands, nextCommandOf } from './command-ring-view.js'
-import type { RingCommand } from './command-ring-view.js'
 import { FreshView, refused } from './fresh-view.js'
 import type { Answer } from './fresh-view.js'
+import type { DmaEvent, MachineEvent } from './machine-event.js'
 import { must } from './must.js'
 import type { Action, DeviceSpec, MachineSpec } from './spec.js'
 import { VirtualMachine } from './virtual-machine.js'
@@ -26,36 +25,6 @@ export interface MachineOptions {
   readonly policy: DomainIdPolicy
   /** Default: each member of a group for itself, as a guest sees its devices. */
   readonly groupRule?: GroupRule
-}
-
-/** Something that happened. */
-export type MachineEvent =
-  | { readonly kind: 'host-effect'; readonly effect: Effect }
-  | { readonly kind: 'guest-effect'; readonly vm: string; readonly effect: Effect }
-  | { readonly kind: 'vmm'; readonly vm: string; readonly what: string; readonly errno: string | undefined }
-  | { readonly kind: 'command'; readonly command: RingCommand }
-  /** A kernel stopped waiting for an IOMMU that does not move. */
-  | { readonly kind: 'gave-up'; readonly who: string; readonly effect: Effect }
-  | DmaEvent
-
-/** A request of a device, what it got, and what it should have got. */
-export interface DmaEvent {
-  readonly kind: 'dma'
-  readonly device: string
-  readonly gva: bigint
-  readonly write: boolean
-  readonly got: Answer
-  /** Where the address came from. */
-  readonly from: 'walk' | 'iotlb' | 'identity' | 'untranslated' | 'refused'
-  /** The tag that the translation is filed under. */
-  readonly tag: Tag | undefined
-  /** The device whose request filled the IOTLB entry that answered. */
-  readonly filledBy: string | undefined
-  /** What a walk without caches gives for this device now. */
-  readonly expected: Answer
-  /** The VM that owns the device, and the one whose memory it got; `undefined`: nobody's. */
-  readonly vm: string
-  readonly owner: string | undefined
 }
 
 const memoryBytes = 0x1000_0000
@@ -253,8 +222,10 @@ export class Machine {
     }
   }
 
-  /** Plans an action of a guest; {@link step} then carries it out. */
-  private begin(action: Exclude<Action, { do: 'dma' }>): void {
+  /**
+   * Plans an action of a guest; {@link step} then carries it out. RefusedError if the guest's own driver refuses it.
+   */
+  begin(action: Exclude<Action, { do: 'dma' }>): void {
     const vm = this.parts.vms.find(({ name }) => name === action.vm)
     if (vm === undefined) throw new RangeError(`there is no VM ${action.vm}`)
     const { driver } = vm

@@ -31,15 +31,7 @@ function firstVm(machine: Machine) {
 
 const x = 0x4020_3000n
 const readX: Action = { do: 'dma', device: 'D1', gva: x, write: false }
-const unmapX: Action = { do: 'guest-unmap', vm: 'VM1', domain: 'A', gva: x }
-
-/** Plans the guest's unmap of X without carrying it out. */
-function beginUnmap(machine: Machine): void {
-  const vm = firstVm(machine)
-  const outcome = vm.driver.unmap(vm.domain('A'), iova(x), 4096n)
-  if (!outcome.ok) throw new Error(outcome.why)
-  vm.pending = outcome.effects
-}
+const unmapX = { do: 'guest-unmap', vm: 'VM1', domain: 'A', gva: x } as const
 
 const everyRun = scenarios.flatMap((scenario) =>
   policies.map((each) => ({ id: scenario.id, letter: each.letter, scenario, policy: each })),
@@ -102,7 +94,7 @@ describe('a fingerprint', () => {
 describe('steps', () => {
   it('one by one lead where an action leads at once', () => {
     const [stepped, atOnce] = [prepared(named('S02')), prepared(named('S02'))]
-    beginUnmap(stepped)
+    stepped.begin(unmapX)
     const events: MachineEvent[] = []
     for (let event = stepped.step(); event !== undefined; event = stepped.step()) events.push(event)
     expect(atOnce.perform(unmapX)).toEqual(events)
@@ -113,7 +105,7 @@ describe('steps', () => {
   it('can be forked between any two, and each fork comes to the same end', () => {
     const machine = prepared(named('S02'))
     perform(machine, [readX])
-    beginUnmap(machine)
+    machine.begin(unmapX)
     const forks: Machine[] = []
     do forks.push(machine.fork())
     while (machine.step() !== undefined)
@@ -136,7 +128,7 @@ describe('a window', () => {
     perform(machine, [readX])
     const allowed = [old(machine), { kind: 'refused' } as const]
     expect(allowed[0]?.kind).toBe('frame')
-    beginUnmap(machine)
+    machine.begin(unmapX)
     const kinds = new Set<string>()
     do {
       const fork = machine.fork()
@@ -156,7 +148,7 @@ describe('a window', () => {
   it('of an unmap under M is the same when every step is followed by requests', () => {
     const machine = prepared(named('S02'))
     const before = old(machine)
-    beginUnmap(machine)
+    machine.begin(unmapX)
     const answers: Answer[] = []
     do answers.push(...devices.map((device) => machine.dma(device, x, true).got))
     while (machine.step() !== undefined)

@@ -13,34 +13,16 @@ import { withoutPasid } from '../cache/iotlb.js'
 import type { Iotlb } from '../cache/iotlb.js'
 import type { Features } from '../features.js'
 import type { SparseMemory } from '../memory/sparse-memory.js'
-import { logEvent } from '../queue/event-log.js'
 import { controlHi, controlLo, mmio } from '../registers.js'
 import type { Registers } from '../registers.js'
 import type { Switches } from '../switches.js'
-import {
-  entryValid,
-  gcr3RootHi,
-  gcr3RootLo,
-  guestIoProtection,
-  guestValid,
-  levelFault,
-  reservedBitFault,
-  suppressAfterFirst,
-  suppressAll,
-  translationValid,
-} from './device-entry.js'
-import type { EntryGates } from './device-entry.js'
+import { entryValid, guestIoProtection, guestValid, translationValid } from './device-entry.js'
+import { DeviceTable } from './device-table.js'
+import { outcome, request, resultWord, source, untaggedGuest } from './answer.js'
 import { lowMaskHi, lowMaskLo } from './address-bits.js'
-import {
-  denied,
-  deviceEntryUnreadable,
-  eventCode,
-  eventFlag,
-  faultCode,
-  noFault,
-  notPresent,
-} from './fault.js'
+import { denied, noFault, notPresent } from './fault.js'
 import type { Fault } from './fault.js'
+import { FaultReport } from './fault-report.js'
 import { GuestWalk } from './guest-walk.js'
 import type { GuestRegime } from './guest-walk.js'
 import {
@@ -55,56 +37,14 @@ import type { HostMarking } from './host-walk.js'
 import { allRights, dirtyKept, mayExecute, mayRead, mayWrite, userMay } from './rights.js'
 import type { WalkTrace } from './trace.js'
 
-/** Attributes of a request, ORed together; a read by a user-privilege device is 0. */
-export const request = {
-  write: 1,
-  /** Execute requested. Counts with a PASID only. */
-  execute: 2,
-  /** Supervisor privilege. Counts with a PASID only. */
-  supervisor: 4,
-  /** Look, and change nothing: no cache is asked or filled, no bit set in a table, no event written. */
-  fresh: 8,
-} as const
-
-/** What became of a request. */
-export const outcome = { translated: 0, forwarded: 1, faulted: 2 } as const
-
-/** Where the address came from. */
-export const source = { none: 0, walk: 1, iotlb: 2, identity: 3 } as const
-
-/** Words of {@link Translator.result}. */
-export const resultWord = {
-  /** The address to use: an SPA, or the request's own address when forwarded. */
-  spaLo: 0,
-  spaHi: 1,
-  sizeLog2: 2,
-  rights: 3,
-  source: 4,
-  /** Four words: the event of a fault. */
-  event: 5,
-  /** 1 if the event reached the log. */
-  logged: 9,
-  /** The tag: DomainID, and PASID or -1. */
-  domainId: 10,
-  pasid: 11,
-  /** DeviceID whose request filled the IOTLB entry that answered. */
-  filler: 12,
-  /** 64-bit table entries read for this answer, the device table entry apart. */
-  reads: 13,
-  /** GPA that the guest tables gave, when they were walked. */
-  gpaLo: 14,
-  gpaHi: 15,
-} as const
-
-const deviceEntryLog2 = 5
-
 /** See the file's comment. */
 export class Translator {
   /** The answer to the last request; see {@link resultWord}. */
   readonly result = new Int32Array(16)
   private readonly host: HostWalk
   private readonly guest: GuestWalk
-  private readonly event = new Int32Array(4)
+  private readonly deviceTable: DeviceTable
+  private readonly faults: FaultReport
   private readonly regime: GuestRegime = {
     gcr3Lo: 0,
     gcr3Hi: 0,
@@ -121,38 +61,35 @@ export class Translator {
     setsDirty: true,
     stores: true,
   }
-  private gates: EntryGates
-  private trace: WalkTrace | null = null
 
   constructor(
     private readonly memory: SparseMemory,
     private readonly registers: Registers,
     private readonly iotlb: Iotlb,
-    private readonly deviceTableCache: DeviceTableCache,
+    deviceTableCache: DeviceTableCache,
     private readonly features: Features,
     private readonly switches: Switches,
   ) {
+    this.deviceTable = new DeviceTable(memory, registers, iotlb, deviceTableCache, features, switches)
+    this.faults = new FaultReport(memory, registers, deviceTableCache)
     this.host = new HostWalk(memory, switches, features.hostLevels)
     this.guest = new GuestWalk(memory, this.host, switches)
     this.regime.checksNoExecute = features.noExecute
     this.regime.checksUser = features.userPages
-    this.gates = this.gatesNow()
     this.host.leafReserved = this.leafReservedNow()
   }
 
   /** Tells `trace` of every table access from now on; null to stop. */
   watch(trace: WalkTrace | null): void {
-    this.trace = trace
+    this.deviceTable.trace = trace
     this.host.trace = trace
     this.guest.trace = trace
   }
 
   /** To be called after the control register changed: what is reserved in an entry depends on it. */
   controlChanged(): void {
-    this.gates = this.gatesNow()
+    this.deviceTable.controlChanged()
     this.host.leafReserved = this.leafReservedNow()
-    for (const deviceId of this.deviceTableCache.deviceIds())
-      this.judge(this.deviceTableCache.slotOf(deviceId))
   }
 
   /**
@@ -168,8 +105,12 @@ export class Translator {
     result[resultWord.source] = source.none
     result[resultWord.reads] = 0
     if ((pool[this.registers.controlWord]! & controlLo.iommuEn) === 0) return this.forward(lo, hi)
-    const slot = this.entryOf(deviceId, flags)
-    if (slot < 0) return this.faultWithoutEntry(deviceId, pasid, lo, hi, flags)
+    const slot = this.deviceTable.entryOf(deviceId, (flags & request.fresh) !== 0)
+    if (slot < 0) {
+      result[resultWord.spaLo] = this.deviceTable.entryLo
+      result[resultWord.spaHi] = this.deviceTable.entryHi
+      return this.faults.report(result, slot, this.deviceTable.fault, deviceId, pasid, lo, hi, flags)
+    }
     return this.translateBy(slot, deviceId, pasid, lo, hi, flags)
   }
 
@@ -186,20 +127,24 @@ export class Translator {
     const q0Hi = pool[slot + 1]!
     if ((q0Lo & entryValid) === 0) {
       if (pasid < 0 || this.switches.choices.pasidWithoutValid === 'forward') return this.forward(lo, hi)
-      return this.fault(slot, notPresent, deviceId, pasid, lo, hi, flags)
+      return this.faults.report(this.result, slot, notPresent, deviceId, pasid, lo, hi, flags)
     }
     const illegal = pool[slot + dteSlot.illegal]!
-    if (illegal !== noFault) return this.fault(slot, illegal, deviceId, pasid, lo, hi, flags)
-    if ((q0Lo & translationValid) === 0) return this.fault(slot, notPresent, deviceId, pasid, lo, hi, flags)
+    if (illegal !== noFault)
+      return this.faults.report(this.result, slot, illegal, deviceId, pasid, lo, hi, flags)
+    if ((q0Lo & translationValid) === 0)
+      return this.faults.report(this.result, slot, notPresent, deviceId, pasid, lo, hi, flags)
     const access = (flags & request.write) !== 0 ? mayWrite : mayRead
-    if ((q0Hi & access) === 0) return this.fault(slot, denied, deviceId, pasid, lo, hi, flags)
+    if ((q0Hi & access) === 0)
+      return this.faults.report(this.result, slot, denied, deviceId, pasid, lo, hi, flags)
     const illegalLevel = pool[slot + dteSlot.illegalLevel]!
-    if (illegalLevel !== noFault) return this.fault(slot, illegalLevel, deviceId, pasid, lo, hi, flags)
+    if (illegalLevel !== noFault)
+      return this.faults.report(this.result, slot, illegalLevel, deviceId, pasid, lo, hi, flags)
 
     let tagged = pasid
     if (pasid >= 0 && (q0Hi & guestValid) === 0) {
       if (this.switches.choices.pasidWithoutGuestTables === 'fault') {
-        return this.fault(slot, notPresent, deviceId, pasid, lo, hi, flags)
+        return this.faults.report(this.result, slot, notPresent, deviceId, pasid, lo, hi, flags)
       }
       tagged = withoutPasid
     }
@@ -255,7 +200,16 @@ export class Translator {
     }
     const fault = this.walk(slot, pasid, lo, hi, needed, isFresh)
     if (fault !== noFault) {
-      return this.fault(slot, fault, deviceId, isUntagged ? untaggedGuest : pasid, lo, hi, flags)
+      return this.faults.report(
+        this.result,
+        slot,
+        fault,
+        deviceId,
+        isUntagged ? untaggedGuest : pasid,
+        lo,
+        hi,
+        flags,
+      )
     }
     result[resultWord.source] = source.walk
     result[resultWord.filler] = deviceId
@@ -362,83 +316,6 @@ export class Translator {
     return outcome.translated
   }
 
-  /**
-   * The slot with the device's table entry, from the cache or from memory.
-   *
-   * @returns -1 if there is none; then `lastEntryFault` and the result's address tell why
-   */
-  private entryOf(deviceId: number, flags: number): number {
-    const cache = this.deviceTableCache
-    if ((flags & request.fresh) !== 0) return this.readEntry(cache.scratch, deviceId, true)
-    const slot = cache.slotOf(deviceId)
-    if (slot !== 0 && this.memory.words.array[slot + dteSlot.present] === 1) return slot
-    return this.readEntry(cache.makeSlot(deviceId), deviceId, false)
-  }
-
-  private lastEntryFault: Fault = noFault
-
-  private readEntry(slot: number, deviceId: number, isFresh: boolean): number {
-    const controlHigh = this.registers.hi(mmio.control)
-    const segmentsLog2 = Math.min((controlHigh >>> 2) & 7, this.features.segmentsLog2)
-    const segment = segmentsLog2 === 0 ? 0 : deviceId >>> (16 - segmentsLog2)
-    const base = segment === 0 ? mmio.deviceTableBase : mmio.deviceTableSegment1 + (segment - 1) * 8
-    const baseLo = this.registers.lo(base)
-    const index = deviceId & (0xffff >>> segmentsLog2)
-    const tablePages = (baseLo & 0x1ff) + 1
-    if (index >= tablePages << (12 - deviceEntryLog2)) {
-      this.lastEntryFault = this.switches.deviceIdBeyondTable
-      return -1
-    }
-    const tableLo = (baseLo & 0xfffff000) >>> 0
-    const sum = tableLo + (index << deviceEntryLog2)
-    const lo = sum | 0
-    const hi = (this.registers.hi(base) & 0xfffff) + (sum > 0xffffffff ? 1 : 0)
-    if (this.trace !== null) this.trace.read('device-table', lo, hi)
-    const word = this.memory.wordOf(lo, hi)
-    if (word < 0) {
-      this.lastEntryFault = deviceEntryUnreadable
-      this.result[resultWord.spaLo] = lo
-      this.result[resultWord.spaHi] = hi
-      return -1
-    }
-    const pool = this.memory.words.array
-    if (isFresh) {
-      for (let i = 0; i < 8; i++) pool[slot + i] = pool[word + i]!
-    } else {
-      const cache = this.deviceTableCache
-      for (let i = 0; i < 8; i++) cache.write(slot, deviceId, i, pool[word + i]!)
-      cache.write(slot, deviceId, dteSlot.present, 1)
-    }
-    this.judge(slot)
-    return slot
-  }
-
-  /** Works out what follows from the raw entry in a slot. */
-  private judge(slot: number): void {
-    const { words } = this.memory
-    const pool = words.array
-    words.write(slot + dteSlot.illegal, reservedBitFault(pool, slot, this.gates))
-    words.write(slot + dteSlot.illegalLevel, levelFault(pool, slot, this.gates, this.switches))
-    words.write(slot + dteSlot.gcr3, gcr3RootLo(pool, slot))
-    words.write(slot + dteSlot.gcr3 + 1, gcr3RootHi(pool, slot))
-    words.write(slot + dteSlot.domainRecord, this.iotlb.domainRecord(pool[slot + 2]! & 0xffff))
-  }
-
-  private gatesNow(): EntryGates {
-    const features = this.features
-    const guestTables = features.guestTables && (this.registers.lo(mmio.control) & controlLo.gtEn) !== 0
-    return {
-      guestTables,
-      guestIoProtection: features.guestIoProtection,
-      pageRequests:
-        features.enhancedPageRequests && (this.registers.hi(mmio.control) & controlHi.ephEn) !== 0,
-      secureAts: features.secureAts,
-      hostLevels: features.hostLevels,
-      guestLevels: features.guestLevels,
-      gcr3Levels: features.gcr3Levels,
-    }
-  }
-
   private leafReservedNow(): number {
     const migrates =
       this.features.pageMigration && (this.registers.hi(mmio.control) & controlHi.pageMigrationEn) !== 0
@@ -453,73 +330,4 @@ export class Translator {
     if ((asked & 1) === 0) return marksNothing
     return (hostAccessed ? marksAccessed : 0) | (asked === 3 && hostDirty ? marksDirty : 0)
   }
-
-  private faultWithoutEntry(deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
-    return this.fault(-1, this.lastEntryFault, deviceId, pasid, lo, hi, flags)
-  }
-
-  /**
-   * Ends a request with a fault: puts the event together, and writes it to the log unless the entry suppresses it.
-   *
-   * @param slot - the entry's slot, or -1 without an entry
-   * @param pasid - the request's PASID, -1 without, {@link untaggedGuest} when a request without PASID was in a guest
-   *   table
-   */
-  private fault(
-    slot: number,
-    fault: Fault,
-    deviceId: number,
-    pasid: number,
-    lo: number,
-    hi: number,
-    flags: number,
-  ): number {
-    const { event, result } = this
-    const code = faultCode(fault)
-    const isGuest = pasid !== withoutPasid
-    const namedPasid = pasid > 0 ? pasid : 0
-    let eventFlags = fault & 0xfff
-    if ((flags & request.write) !== 0) eventFlags |= eventFlag.write
-    if (isGuest && code !== eventCode.devTabHardwareError) eventFlags |= eventFlag.guest
-    if (isGuest && code === eventCode.ioPageFault) {
-      if (pasid === untaggedGuest) eventFlags |= eventFlag.user
-      else {
-        if ((flags & request.execute) !== 0) eventFlags |= eventFlag.execute
-        if ((flags & request.supervisor) === 0) eventFlags |= eventFlag.user
-      }
-    }
-    const namesTag = code === eventCode.ioPageFault || code === eventCode.pageTabHardwareError
-    const domainId = slot < 0 ? 0 : this.memory.words.array[slot + 2]! & 0xffff
-    const namesEntry = code === eventCode.pageTabHardwareError || code === eventCode.devTabHardwareError
-    event[0] =
-      isGuest && code !== eventCode.devTabHardwareError ? deviceId | ((namedPasid >>> 16) << 16) : deviceId
-    event[1] = (code << 28) | (eventFlags << 16)
-    if (isGuest && code !== eventCode.devTabHardwareError) event[1] |= namedPasid & 0xffff
-    else if (namesTag) event[1] |= domainId
-    event[2] = namesEntry ? result[resultWord.spaLo]! : code === eventCode.illegalDevTableEntry ? lo & ~3 : lo
-    event[3] = namesEntry ? result[resultWord.spaHi]! : hi
-    result.set(event, resultWord.event)
-    result[resultWord.logged] = 0
-    if ((flags & request.fresh) === 0 && !this.isSuppressed(slot, deviceId, code)) {
-      result[resultWord.logged] = logEvent(this.registers, this.memory, event) ? 1 : 0
-    }
-    return outcome.faulted
-  }
-
-  /** Whether the entry keeps this event out of the log: SA always, SE after the first since the entry was cached. */
-  private isSuppressed(slot: number, deviceId: number, code: number): boolean {
-    if (slot < 0 || code !== eventCode.ioPageFault) return false
-    const pool = this.memory.words.array
-    // With V=0 nothing else in the entry counts.
-    if ((pool[slot]! & entryValid) === 0) return false
-    const q1Hi = pool[slot + 3]!
-    if ((q1Hi & suppressAll) !== 0) return true
-    if ((q1Hi & suppressAfterFirst) === 0) return false
-    if (pool[slot + dteSlot.logged] === 1) return true
-    this.deviceTableCache.write(slot, deviceId, dteSlot.logged, 1)
-    return false
-  }
 }
-
-/** Stands for PASID 0 of a request that brought none. */
-const untaggedGuest = -2

@@ -1,0 +1,49 @@
+/**
+ * The words in which a request is put and answered on the fast path.
+ *
+ * @packageDocumentation
+ */
+
+/** Attributes of a request, ORed together; a read by a user-privilege device is 0. */
+export const request = {
+  write: 1,
+  /** Execute requested. Counts with a PASID only. */
+  execute: 2,
+  /** Supervisor privilege. Counts with a PASID only. */
+  supervisor: 4,
+  /** Look, and change nothing: no cache is asked or filled, no bit set in a table, no event written. */
+  fresh: 8,
+} as const
+
+/** What became of a request. */
+export const outcome = { translated: 0, forwarded: 1, faulted: 2 } as const
+
+/** Where the address came from. */
+export const source = { none: 0, walk: 1, iotlb: 2, identity: 3 } as const
+
+/** Words of {@link Translator.result}. */
+export const resultWord = {
+  /** The address to use: an SPA, or the request's own address when forwarded. */
+  spaLo: 0,
+  spaHi: 1,
+  sizeLog2: 2,
+  rights: 3,
+  source: 4,
+  /** Four words: the event of a fault. */
+  event: 5,
+  /** 1 if the event reached the log. */
+  logged: 9,
+  /** The tag: DomainID, and PASID or -1. */
+  domainId: 10,
+  pasid: 11,
+  /** DeviceID whose request filled the IOTLB entry that answered. */
+  filler: 12,
+  /** 64-bit table entries read for this answer, the device table entry apart. */
+  reads: 13,
+  /** GPA that the guest tables gave, when they were walked. */
+  gpaLo: 14,
+  gpaHi: 15,
+} as const
+
+/** Stands for PASID 0 of a request that brought none. */
+export const untaggedGuest = -2
