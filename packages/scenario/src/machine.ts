@@ -231,6 +231,8 @@ export class Machine {
     const { driver } = vm
     switch (action.do) {
       case 'guest-domain': {
+        if (vm.hasDomain(action.domain))
+          throw new RangeError(`${vm.name} has a domain ${action.domain} already`)
         const same = action.sameIdAs === undefined ? {} : { sameIdAs: vm.domain(action.sameIdAs) }
         const made = driver.allocateGuestTable(same)
         this.guestDoes(vm, made)

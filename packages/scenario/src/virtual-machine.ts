@@ -137,9 +137,12 @@ export class VirtualMachine {
     return address >= this.parts.base && address < this.parts.base + vmBytes
   }
 
-  /** Gives a domain of the guest's driver the name that actions use. RangeError if the name is taken. */
+  hasDomain(name: string): boolean {
+    return this.parts.domains.has(name)
+  }
+
+  /** Gives a domain of the guest's driver the name that actions use. */
   nameDomain(name: string, number: DomainNumber): void {
-    if (this.parts.domains.has(name)) throw new RangeError(`${this.name} has a domain ${name} already`)
     this.parts.domains.set(name, number)
   }
 

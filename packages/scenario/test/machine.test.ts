@@ -1,7 +1,6 @@
 import { policies, viommuMap } from '@nestwalk/driver'
 import { findScenario, isSameAnswer, Machine, readGuestEntry, scenarios } from '@nestwalk/scenario'
 import type { Action, Answer, MachineEvent, MachineSpec, Scenario } from '@nestwalk/scenario'
-import { iova } from '@nestwalk/bits'
 import { describe, expect, it } from 'vitest'
 
 const policy = viommuMap
@@ -201,10 +200,11 @@ describe('the whole-group rule', () => {
   })
 })
 
-describe('a name that is not there is a RangeError that says it', () => {
+describe('a name that is not there, or is taken, is a RangeError that says it', () => {
   const wrong: readonly (readonly [string, Action])[] = [
     ['VM9', { do: 'guest-domain', vm: 'VM9', domain: 'A' }],
     ['VM9', { do: 'guest-detach', vm: 'VM9', device: 'D1' }],
+    ['A already', { do: 'guest-domain', vm: 'VM1', domain: 'A' }],
     ['Q', { do: 'guest-map', vm: 'VM1', domain: 'Q', gva: 0n, gpa: 0n }],
     ['Q', { do: 'guest-unmap', vm: 'VM1', domain: 'Q', gva: 0n }],
     ['Q', { do: 'guest-attach', vm: 'VM1', device: 'D1', domain: 'Q' }],
