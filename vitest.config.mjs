@@ -9,6 +9,8 @@ export default defineConfig({
     alias: [{ find: /^@nestwalk\/([^/]+)$/, replacement: `${packages}/$1/src/index.ts` }],
   },
   test: {
+    // A busy machine must not fail a test: the limit is there for what hangs.
+    testTimeout: 120_000,
     include: ['packages/*/{src,test}/**/*.test.ts', 'apps/*/{src,test}/**/*.test.ts', 'test/*.test.mjs'],
     coverage: {
       provider: 'v8',
