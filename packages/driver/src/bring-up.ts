@@ -1,7 +1,8 @@
 /**
  * Bring-up of the IOMMUs of one driver: where device table, rings and logs lie, and how the chips are turned on.
  *
- * The order is Linux's: device table and rings, then features, then the enable bit, then everything is flushed.
+ * The order is Linux's: device table and rings, then features, then the enable bit, then INVALIDATE_IOMMU_ALL where the
+ * chip has it. Without it nothing is flushed: no DomainID has been in use under this driver.
  *
  * @packageDocumentation
  */

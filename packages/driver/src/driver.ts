@@ -10,13 +10,13 @@
 import type { Iova, Spa } from '@nestwalk/bits'
 import { decodeEfr, decodeEfr2, load64, registers, store64 } from '@nestwalk/hardware'
 import type { FeatureRegisters, IommuPort, Memory } from '@nestwalk/hardware'
-import { attachDevice, holdTag, moveDevice } from './attach.js'
+import { attachDevice, moveDevice } from './attach.js'
 import { bringUp } from './bring-up.js'
-import { forkBooks, isAttached, snapshotBooks, taggedDomain } from './books.js'
+import { forkBooks, isAttached, snapshotBooks } from './books.js'
 import type { Books, Device } from './books.js'
 import type { CommandRing } from './command-ring.js'
-import { dropTag } from './attach.js'
 import { blocked } from './domain.js'
+import { enterDomain, removeDomain } from './domain-entry.js'
 import type { Domain, DomainNumber, IdentityDomain } from './domain.js'
 import { isSameDomain } from './domain.js'
 import { DomainIdAllocator } from './domain-id.js'
@@ -184,12 +184,7 @@ export class Driver {
   allocateIdentity(): Outcome<DomainNumber> {
     return this.attempt((books) => {
       const domain: IdentityDomain = { kind: 'identity', number: books.nextDomain }
-      const key = books.policy.keyOfDomain(taggedDomain(domain))
-      const held = key === undefined ? undefined : holdTag(books, key, domain)
-      if (held !== undefined && 'ok' in held) return held
-      books.nextDomain += 1
-      books.domains.set(domain.number, domain)
-      return domain.number
+      return enterDomain(books, domain)
     })
   }
 
@@ -235,9 +230,7 @@ export class Driver {
       if (domain.kind === 'nested') return freeNested(books, plan, domain)
       if (domain.kind !== 'identity') return freeTable(books, plan, domain)
       if (isAttached(books, number)) return refuse('EBUSY', 'domain-in-use', `domain ${number} is in use`)
-      const key = books.policy.keyOfDomain(taggedDomain(domain))
-      if (key !== undefined) dropTag(books, plan, key, domain)
-      books.domains.delete(number)
+      removeDomain(books, plan, domain)
       return undefined
     })
   }

@@ -6,11 +6,12 @@
 import { decodeEfr, registers } from '@nestwalk/hardware'
 import type { IommuPort } from '@nestwalk/hardware'
 import type { Iova, Spa } from '@nestwalk/bits'
-import { dropTag, entryFor, holdTag } from './attach.js'
+import { entryFor } from './attach.js'
 import { entryAddress } from './bring-up.js'
 import { devicesOn, isAttached, taggedDomain } from './books.js'
 import type { Books } from './books.js'
 import type { DomainNumber, GuestTableDomain, HostTableDomain } from './domain.js'
+import { enterDomain, removeDomain } from './domain-entry.js'
 import { updateEntry } from './dte-update.js'
 import { flushTable } from './invalidation-plan.js'
 import { refuse } from './outcome.js'
@@ -37,7 +38,7 @@ const edit = (books: Books, plan: Plan, domain: TableDomain): TableEdit =>
 export function allocateHostTable(books: Books, plan: Plan, nestParent: boolean): DomainNumber | Refusal {
   const root = freshTable(books, plan, 'host table, top')
   if (typeof root !== 'bigint') return root
-  return enter(books, {
+  return enterDomain(books, {
     kind: 'host-table',
     number: books.nextDomain,
     nestParent,
@@ -70,7 +71,14 @@ export function allocateGuestTable(
   const root = freshTable(books, plan, 'guest table, top')
   if (typeof root !== 'bigint') return root
   plan.store(gcr3Root, root | 1n, 'GCR3 entry of PASID 0')
-  return enter(books, { kind: 'guest-table', number: books.nextDomain, gcr3Root, root, levels, sameIdAs })
+  return enterDomain(books, {
+    kind: 'guest-table',
+    number: books.nextDomain,
+    gcr3Root,
+    root,
+    levels,
+    sameIdAs,
+  })
 }
 
 function freshTable(books: Books, plan: Plan, what: string): Spa | Refusal {
@@ -78,17 +86,6 @@ function freshTable(books: Books, plan: Plan, what: string): Spa | Refusal {
   if (page === undefined) return refuse('ENOMEM', 'no-table-page', `no page is left for a ${what}`)
   plan.clearPage(page, what)
   return page
-}
-
-function enter(books: Books, domain: TableDomain): DomainNumber | Refusal {
-  const key = books.policy.keyOfDomain(taggedDomain(domain))
-  if (key !== undefined) {
-    const held = holdTag(books, key, domain)
-    if ('ok' in held) return held
-  }
-  books.nextDomain += 1
-  books.domains.set(domain.number, domain)
-  return domain.number
 }
 
 /** Frees a domain with a table, and the table. */
@@ -101,11 +98,9 @@ export function freeTable(books: Books, plan: Plan, domain: TableDomain): Refusa
     )
   if (inUse) return refuse('EBUSY', 'domain-in-use', `domain ${domain.number} is in use`)
   const tables = tablesOf(edit(books, plan, domain))
-  const key = books.policy.keyOfDomain(taggedDomain(domain))
-  if (key !== undefined) dropTag(books, plan, key, domain)
   if (domain.kind === 'guest-table') tables.push(domain.gcr3Root)
   for (const table of tables) books.pages.free(table)
-  books.domains.delete(domain.number)
+  removeDomain(books, plan, domain)
   return undefined
 }
 

@@ -10,11 +10,11 @@ import { decodeCommand, decodeEfr, domainId as asDomainId, registers } from '@ne
 import type { Command, IommuPort } from '@nestwalk/hardware'
 import { reservedBits } from '@nestwalk/bits'
 import { commandLayouts } from '@nestwalk/hardware'
-import { dropTag, holdTag } from './attach.js'
-import { isAttached, taggedDomain } from './books.js'
+import { isAttached } from './books.js'
 import type { Books } from './books.js'
 import { guestEntryOf } from './device-entry.js'
 import type { DomainNumber, NestedDomain } from './domain.js'
+import { enterDomain, removeDomain } from './domain-entry.js'
 import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
@@ -81,14 +81,7 @@ export function allocateNested(
     guestEntry: guestEntry.slice(0, 4),
     guestDomainId: guestEntryOf({ guestEntry }).domainId,
   }
-  const key = books.policy.keyOfDomain(taggedDomain(domain))
-  if (key !== undefined) {
-    const held = holdTag(books, key, domain)
-    if ('ok' in held) return held
-  }
-  books.nextDomain += 1
-  books.domains.set(domain.number, domain)
-  return domain.number
+  return enterDomain(books, domain)
 }
 
 /** Frees a nested domain that no device is attached to. */
@@ -96,9 +89,7 @@ export function freeNested(books: Books, plan: Plan, domain: NestedDomain): Refu
   if (isAttached(books, domain.number)) {
     return refuse('EBUSY', 'domain-in-use', `a device is attached to nested domain ${domain.number}`)
   }
-  const key = books.policy.keyOfDomain(taggedDomain(domain))
-  if (key !== undefined) dropTag(books, plan, key, domain)
-  books.domains.delete(domain.number)
+  removeDomain(books, plan, domain)
   return undefined
 }
 

@@ -1,0 +1,30 @@
+/**
+ * Entering domains into the books and taking them out, with the tag that a domain holds for as long as it lives.
+ *
+ * @packageDocumentation
+ */
+import { dropTag, holdTag } from './attach.js'
+import { taggedDomain } from './books.js'
+import type { Books } from './books.js'
+import type { BlockedDomain, Domain, DomainNumber } from './domain.js'
+import type { Refusal } from './outcome.js'
+import type { Plan } from './plan.js'
+
+type NumberedDomain = Exclude<Domain, BlockedDomain>
+
+/** Enters a domain that carries the next number. ENOSPC if its tag finds no DomainID; then nothing has changed. */
+export function enterDomain(books: Books, domain: NumberedDomain): DomainNumber | Refusal {
+  const key = books.policy.keyOfDomain(taggedDomain(domain))
+  const held = key === undefined ? undefined : holdTag(books, key, domain)
+  if (held !== undefined && 'ok' in held) return held
+  books.nextDomain += 1
+  books.domains.set(domain.number, domain)
+  return domain.number
+}
+
+/** Takes a domain that nothing uses out, and gives its tag back. */
+export function removeDomain(books: Books, plan: Plan, domain: NumberedDomain): void {
+  const key = books.policy.keyOfDomain(taggedDomain(domain))
+  if (key !== undefined) dropTag(books, plan, key, domain)
+  books.domains.delete(domain.number)
+}
