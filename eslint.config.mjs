@@ -8,7 +8,7 @@ const library = 'packages/*/src/**/*.ts'
 const chip = 'packages/hardware/src'
 
 /** Translation, look-up, walk and invalidation: numbers and typed arrays only. */
-const hot = `${chip}/{walk,cache,queue}/**/*.ts`
+const hot = `${chip}/{walk,cache,queue,interrupt}/**/*.ts`
 
 /** Where typed arrays are indexed so densely that `array[i]!` may stand for "in range by construction". */
 const indexed = [hot, `${chip}/memory/**/*.ts`, `${chip}/*.ts`, ...tests]

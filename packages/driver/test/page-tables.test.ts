@@ -252,7 +252,8 @@ describe('a page larger than its level stands in as many equal entries as it cov
       if (inPage >> 12n !== at >> 12n) continue
       expect(bench.machine.load(inPage)).toBe(i >= 0 && i < copies ? entry : 0n)
     }
-    expect(bench.walk(from + bytes - 1n)).toMatchObject({ sizeLog2 })
+    // In the middle: the last byte may lie in the HyperTransport hole.
+    expect(bench.walk(from + (bytes >> 1n))).toMatchObject({ sizeLog2 })
     bench.machine.run(bench.unmap(from, bytes))
     for (let i = 0; i < copies; i++) expect(bench.machine.load(at + BigInt(i * 8))).toBe(0n)
   })

@@ -1,5 +1,5 @@
 /**
- * What the IOTLB holds, in readable form: for tests, visualisers, the oracle.
+ * What the IOTLB or a cache beside it holds, in readable form: for tests, visualisers, the oracle.
  *
  * @packageDocumentation
  */
@@ -7,7 +7,7 @@ import { wordOf } from '@nestwalk/bits'
 import { withoutPasid } from './cache/iotlb.js'
 import type { Iotlb } from './cache/iotlb.js'
 
-/** One cached translation. Numbers as they are tagged. */
+/** One cached translation, or table page. Numbers as they are tagged. */
 export interface IotlbEntry {
   readonly domainId: number
   /** `undefined` for translations of the host table alone. */
@@ -15,18 +15,22 @@ export interface IotlbEntry {
   /** First address of the page, guest-virtual or guest-physical. */
   readonly page: bigint
   readonly sizeLog2: number
-  /** System-physical address of the page. */
+  /** System-physical address of the page; or address of the table page. */
   readonly frame: bigint
   readonly rights: number
   /** DeviceID of the request that filled the entry. */
   readonly filler: number
+  /** Level of the table that the frame is, 1 to 7; 0 for a translation. */
+  readonly level: number
+  /** Nine bits of whoever filled the entry. */
+  readonly flags: number
 }
 
-/** The live entries, in no particular order. The machine must be active. */
+/** The live entries, in the order of `eachLive`. The machine must be active. */
 export function entriesOf(iotlb: Iotlb): IotlbEntry[] {
   const found: IotlbEntry[] = []
   iotlb.eachLive(() => {
-    const { domainId, pasid, sizeLog2, rights, filler } = iotlb
+    const { domainId, pasid, sizeLog2, rights, filler, level, flags } = iotlb
     found.push({
       domainId,
       pasid: pasid === withoutPasid ? undefined : pasid,
@@ -35,6 +39,8 @@ export function entriesOf(iotlb: Iotlb): IotlbEntry[] {
       frame: wordOf(iotlb.frameLo, iotlb.frameHi),
       rights,
       filler,
+      level,
+      flags,
     })
   })
   return found

@@ -5,6 +5,7 @@
  *
  * @packageDocumentation
  */
+import type { InterruptMessage } from './interrupt-message.js'
 
 /** Width of a register access in bytes. */
 export type AccessBytes = 4 | 8
@@ -13,6 +14,6 @@ export type AccessBytes = 4 | 8
 export interface IommuPort {
   readMmio(offset: number, bytes: AccessBytes): bigint
   writeMmio(offset: number, bytes: AccessBytes, value: bigint): void
-  /** Whether an interrupt arrived since the last call. */
-  takeInterrupt(): boolean
+  /** The next interrupt that the IOMMU raised for itself; undefined when there is none. */
+  takeInterrupt(): InterruptMessage | undefined
 }

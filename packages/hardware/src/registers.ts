@@ -2,105 +2,39 @@
  * The MMIO registers of the IOMMU: values, write rules, and what runs because of them.
  *
  * AMD 48882 rev 3.10, MMIO registers. A base register keeps its value while its queue runs; writing it clears the
- * queue's pointers.
+ * queue's pointers. Performance counters and the MSI registers have homes of their own.
  *
  * @packageDocumentation
  */
 import type { Features } from './features.js'
+import { eventLog, gaLog, interruptLine, logs, pprLog } from './log.js'
+import type { Log, LogRing } from './log.js'
 import type { Words } from './memory/words.js'
+import { controlHi, controlLo, mmio, status, statusWriteToClear } from './mmio.js'
 import type { AccessBytes } from './port.js'
 
-/** MMIO offsets. */
-export const mmio = {
-  deviceTableBase: 0x0000,
-  commandBase: 0x0008,
-  eventBase: 0x0010,
-  control: 0x0018,
-  efr: 0x0030,
-  deviceTableSegment1: 0x0100,
-  efr2: 0x01a0,
-  commandHead: 0x2000,
-  commandTail: 0x2008,
-  eventHead: 0x2010,
-  eventTail: 0x2018,
-  status: 0x2020,
-} as const
-
-/** Bits of the control register, by half. */
-export const controlLo = {
-  iommuEn: 1 << 0,
-  eventLogEn: 1 << 2,
-  eventIntEn: 1 << 3,
-  comWaitIntEn: 1 << 4,
-  cmdBufEn: 1 << 12,
-  gtEn: 1 << 16,
-} as const
-export const controlHi = {
-  ephEn: 1 << 13, // 45
-  guestDirtyOff: 1 << 16, // 48
-  guestAccessedOff: 1 << 22, // 54
-  pageMigrationEn: 1 << 24, // 56
-  gcr3TrpMode: 1 << 26, // 58
-} as const
-
-/** Bits of the status register. */
-export const status = {
-  eventOverflow: 1 << 0,
-  eventLogInt: 1 << 1,
-  comWaitInt: 1 << 2,
-  eventLogRun: 1 << 3,
-  cmdBufRun: 1 << 4,
-} as const
-
-/** Status bits that are cleared by writing 1. */
-const statusWriteToClear = 0x68e67
-
-/** Names of the kept registers, in the order of their words. */
-const kept = [
-  mmio.deviceTableBase,
-  0x100,
-  0x108,
-  0x110,
-  0x118,
-  0x120,
-  0x128,
-  0x130,
-  mmio.commandBase,
-  mmio.eventBase,
-  mmio.control,
-  mmio.commandHead,
-  mmio.commandTail,
-  mmio.eventHead,
-  mmio.eventTail,
-  mmio.status,
-] as const
+import { registerPlaces, registerRules, ringPointers } from './register-rules.js'
 
 /** Words after the registers: what hardware remembers besides them. */
-const commandHalted = kept.length * 2
-const eventStopped = commandHalted + 1
-const interruptPending = commandHalted + 2
-const registerWords = commandHalted + 3
+const commandHalted = registerRules.length * 2
+/** One word for each log: an entry was lost, and the log waits to be restarted. */
+const logStopped = commandHalted + 1
+/** One word for each log: 1 while ring B is in use. */
+const logInB = logStopped + logs.length
+/** Bits of {@link interruptLine}. */
+const interruptsPending = logInB + logs.length
+const msiEnabled = interruptsPending + 1
+const registerWords = msiEnabled + 1
 
-/** Writable bits of each register, low and high word. Pointers are byte offsets 18:4. */
-const writable = new Map<number, readonly [lo: number, hi: number]>([
-  [mmio.deviceTableBase, [0xfffff1ff | 0, 0x000fffff]],
-  [mmio.commandBase, [0xfffff000 | 0, 0x0f0fffff]],
-  [mmio.eventBase, [0xfffff000 | 0, 0x0f0fffff]],
-  [mmio.control, [-1, -1]],
-  [mmio.commandHead, [0x0007fff0, 0]],
-  [mmio.commandTail, [0x0007fff0, 0]],
-  [mmio.eventHead, [0x0007fff0, 0]],
-  [mmio.eventTail, [0x0007fff0, 0]],
-  ...kept
-    .filter((offset) => offset >= 0x100 && offset <= 0x130)
-    .map((offset) => [offset, [0xfffff1ff | 0, 0x000fffff]] as const),
-])
-
-/** Length code of a base register after reset: 256 entries. */
-const resetLength = 8 << 24
+const smiFilterLocked = 1 << 17
 
 /** See the file's comment. */
 export class Registers {
+  /** Which of {@link registerRules} this chip has. */
+  private readonly isThere: readonly boolean[]
+  /** Word index of the exclusion base, for the same reason as {@link controlWord}. */
+  readonly exclusionWord: number
+
   private constructor(
     private readonly words: Words,
     private readonly keySpace: number,
@@ -108,15 +42,19 @@ export class Registers {
     private readonly features: Features,
     /** Word index of the control register, for code that reads it on every request. */
     readonly controlWord: number,
-  ) {}
+  ) {
+    this.exclusionWord = first + registerPlaces[mmio.exclusionBase >>> 3]! * 2
+    this.isThere = registerRules.map((rule) => rule.isThere(features))
+  }
 
   static create(words: Words, features: Features): Registers {
     const first = words.allocate(registerWords)
-    const controlWord = first + kept.indexOf(mmio.control) * 2
+    const controlWord = first + registerPlaces[mmio.control >>> 3]! * 2
     const registers = new Registers(words, words.newKeySpace(), first, features, controlWord)
     words.activate()
-    registers.set(mmio.commandBase, 0, resetLength)
-    registers.set(mmio.eventBase, 0, resetLength)
+    registerRules.forEach(({ offset, resetHi }, place) => {
+      if (registers.isThere[place] === true) registers.set(offset, 0, resetHi)
+    })
     return registers
   }
 
@@ -152,43 +90,46 @@ export class Registers {
   writeMmio(offset: number, bytes: AccessBytes, value: bigint): boolean {
     this.words.activate()
     if (offset % bytes !== 0) return false
+    const at = offset & ~7
     let whole = value
     if (bytes === 4) {
-      // The other half keeps its value; in the status register that means: clears nothing.
-      const at = offset & ~7
-      const old = at === mmio.status ? 0n : this.read(at)
+      // The other half keeps its value; where writing 1 clears, that means: clears nothing.
+      const old = at === mmio.status || at === mmio.hardwareEventStatus ? 0n : this.read(at)
       const half = BigInt.asUintN(32, value)
       whole = (offset & 4) === 0 ? (old & ~0xffffffffn) | half : BigInt.asUintN(32, old) | (half << 32n)
     }
-    return this.write(offset & ~7, Number(BigInt.asIntN(32, whole)), Number(BigInt.asIntN(32, whole >> 32n)))
+    return this.write(at, Number(BigInt.asIntN(32, whole)), Number(BigInt.asIntN(32, whole >> 32n)))
   }
 
   /** A register as software reads it. */
   read(offset: number): bigint {
     if (offset === mmio.efr) return this.features.efr
     if (offset === mmio.efr2) return this.features.efr2
-    if (!isKept(offset)) return 0n
+    if (this.placeOf(offset) < 0) return 0n
     const lo = offset === mmio.status ? this.lo(offset) | this.runBits() : this.lo(offset)
     return (BigInt(this.hi(offset) >>> 0) << 32n) | BigInt(lo >>> 0)
   }
 
   /** A register write by software, with the rules of the register. True if the control register changed. */
   write(offset: number, lo: number, hi: number): boolean {
-    if (offset === mmio.status) {
-      this.set(offset, this.lo(offset) & ~(lo & statusWriteToClear), this.hi(offset))
+    const place = this.placeOf(offset)
+    if (place < 0 || this.isLocked(offset)) return false
+    if (offset === mmio.status || offset === mmio.hardwareEventStatus) {
+      const clears = offset === mmio.status ? statusWriteToClear : 3
+      this.set(offset, this.lo(offset) & ~(lo & clears), this.hi(offset))
       return false
     }
-    const mask = writable.get(offset)
-    if (mask === undefined || this.isLocked(offset)) return false
-    const newLo = lo & mask[0]
-    const newHi = hi & mask[1]
+    const rule = registerRules[place]!
     if (offset === mmio.control) {
-      this.writeControl(newLo, newHi)
+      this.writeControl(lo & rule.lo, hi & rule.hi)
       return true
     }
-    this.set(offset, newLo, newHi)
-    if (offset === mmio.commandBase) this.clearPointers(mmio.commandHead, mmio.commandTail)
-    if (offset === mmio.eventBase) this.clearPointers(mmio.eventHead, mmio.eventTail)
+    this.set(offset, lo & rule.lo, hi & rule.hi)
+    const pointers = ringPointers.get(offset)
+    if (pointers !== undefined) {
+      this.set(pointers[0], 0, 0)
+      this.set(pointers[1], 0, 0)
+    }
     return false
   }
 
@@ -201,58 +142,131 @@ export class Registers {
   }
 
   get eventsRun(): boolean {
+    return this.runs(eventLog)
+  }
+
+  /** Whether hardware writes a log: it is enabled, its ring has a legal length, and no entry was lost. */
+  runs(log: Log): boolean {
     return (
-      this.enabled(controlLo.eventLogEn) &&
-      this.words.array[this.first + eventStopped] === 0 &&
-      isLegalLength(this.hi(mmio.eventBase))
+      this.enabled(log.enable) &&
+      this.words.array[this.first + logStopped + log.index] === 0 &&
+      isLegalLength(this.hi(this.ringOf(log).base))
     )
+  }
+
+  /** The ring of a log that is in use. */
+  ringOf(log: Log): LogRing {
+    return log.b !== undefined && this.isInB(log) ? log.b : log.a
   }
 
   haltCommands(): void {
     this.remember(commandHalted, 1)
   }
 
-  stopEvents(): void {
-    this.remember(eventStopped, 1)
+  /**
+   * The ring of a log is full, and an entry lost unless another ring takes it: tells software.
+   *
+   * @returns whether the log goes on in its other ring
+   */
+  overflow(log: Log): boolean {
+    const full = this.ringOf(log)
+    this.report(full.overflow, log.interruptEnable, log.line)
+    const other = full === log.a ? log.b : log.a
+    const swaps =
+      other !== undefined &&
+      this.dualMode(log) === 2 &&
+      (this.lo(mmio.status) & other.overflow) === 0 &&
+      isLegalLength(this.hi(other.base))
+    if (swaps) this.remember(logInB + log.index, other === log.b ? 1 : 0)
+    else this.remember(logStopped + log.index, 1)
+    return swaps
   }
 
   /** Sets status bits, and raises an interrupt if the control bit `interruptEnable` is on. */
-  report(bits: number, interruptEnable: number): void {
+  report(bits: number, interruptEnable: number, line: number = interruptLine.general): void {
     this.set(mmio.status, this.lo(mmio.status) | bits, this.hi(mmio.status))
-    if ((this.lo(mmio.control) & interruptEnable) !== 0) this.remember(interruptPending, 1)
+    if ((this.lo(mmio.control) & interruptEnable) !== 0) this.raise(line)
   }
 
-  takeInterrupt(): boolean {
-    const pending = this.words.array[this.first + interruptPending] !== 0
-    this.remember(interruptPending, 0)
-    return pending
+  /** Raises one of the IOMMU's own interrupts; without a way to send one it is lost, as MSI has no memory. */
+  raise(line: number): void {
+    const sends =
+      this.words.array[this.first + msiEnabled] === 1 ||
+      (this.features.x2Apic && (this.hi(mmio.control) & controlHi.intCapXtEn) !== 0)
+    if (sends) this.remember(interruptsPending, this.words.array[this.first + interruptsPending]! | line)
+  }
+
+  /** Tells whether the PCI function has MSI enabled. */
+  setMsiEnabled(isEnabled: boolean): void {
+    this.remember(msiEnabled, isEnabled ? 1 : 0)
+  }
+
+  /** Takes one raised interrupt: a bit of {@link interruptLine}, or 0. */
+  takeInterrupt(): number {
+    const pending = this.words.array[this.first + interruptsPending]!
+    const line = pending & -pending
+    this.remember(interruptsPending, pending & ~line)
+    return line
+  }
+
+  /** Keeps the two halves of an event that tells of a hardware error; a second one only leaves its trace. */
+  holdHardwareEvent(lo: number, hi: number, lowerLo: number, lowerHi: number): void {
+    if (!this.features.hardwareErrors) return
+    const held = this.lo(mmio.hardwareEventStatus)
+    if ((held & 1) === 0) {
+      this.set(mmio.hardwareEventUpper, lo, hi)
+      this.set(mmio.hardwareEventLower, lowerLo, lowerHi)
+    }
+    this.set(mmio.hardwareEventStatus, (held & 1) === 0 ? held | 1 : held | 2, 0)
   }
 
   private writeControl(lo: number, hi: number): void {
     const turnedOn = lo & ~this.lo(mmio.control)
     this.set(mmio.control, lo, hi)
-    // Enabling a queue again restarts it: commands after an error, events after an overflow.
+    // Enabling a queue again restarts it: commands after an error, a log after an overflow.
     if ((turnedOn & controlLo.cmdBufEn) !== 0) this.remember(commandHalted, 0)
-    if ((turnedOn & controlLo.eventLogEn) !== 0) {
-      this.remember(eventStopped, 0)
-      this.set(mmio.status, this.lo(mmio.status) & ~status.eventOverflow, this.hi(mmio.status))
+    for (const log of logs) {
+      if ((turnedOn & log.enable) === 0) continue
+      this.remember(logStopped + log.index, 0)
+      const overflows = log.a.overflow | (log.b === undefined ? 0 : log.b.overflow)
+      this.set(mmio.status, this.lo(mmio.status) & ~overflows, this.hi(mmio.status))
+    }
+    for (const log of [eventLog, pprLog]) {
+      const mode = this.dualMode(log)
+      if (mode !== 2) this.remember(logInB + log.index, mode === 1 ? 1 : 0)
     }
   }
 
-  /** Base registers, and the pointers that hardware moves, keep their values while their queue runs. */
+  /** Whether a register keeps its value now: what hardware uses while a queue runs, and a locked SMI filter. */
   private isLocked(offset: number): boolean {
     if (offset === mmio.commandBase || offset === mmio.commandHead) return this.commandsRun
-    if (offset === mmio.eventBase || offset === mmio.eventTail) return this.eventsRun
+    for (const log of logs) {
+      if (isOfRing(log.a, offset) || (log.b !== undefined && isOfRing(log.b, offset))) return this.runs(log)
+    }
+    if (offset >= mmio.smiFilter0 && offset < mmio.gaBase) {
+      return (this.lo(offset) & smiFilterLocked) !== 0
+    }
     return false
   }
 
-  private clearPointers(head: number, tail: number): void {
-    this.set(head, 0, 0)
-    this.set(tail, 0, 0)
+  private isInB(log: Log): boolean {
+    return this.words.array[this.first + logInB + log.index] === 1
+  }
+
+  /** DualEventLogEn or DualPprLogEn: 0 ring A, 1 ring B, 2 both in turn. */
+  private dualMode(log: Log): number {
+    if (log === gaLog) return 0
+    if (log === pprLog) return this.features.dualPprLog ? this.lo(mmio.control) >>> 30 : 0
+    return this.features.dualEventLog ? this.hi(mmio.control) & 3 : 0
   }
 
   private runBits(): number {
-    return (this.eventsRun ? status.eventLogRun : 0) | (this.commandsRun ? status.cmdBufRun : 0)
+    let bits = this.commandsRun ? status.cmdBufRun : 0
+    for (const log of logs) {
+      if (this.runs(log)) bits |= log.runStatus
+      if (this.isInB(log)) bits |= log.activeStatus
+    }
+    return bits
   }
 
   private enabled(queueEnable: number): boolean {
@@ -264,12 +278,19 @@ export class Registers {
     this.words.writeKeyed(this.first + what, value, what, this.keySpace)
   }
 
+  /** Place of a register that this chip has, or -1. */
+  private placeOf(offset: number): number {
+    const place = registerPlaces[offset >>> 3] ?? -1
+    return place >= 0 && this.isThere[place] === true ? place : -1
+  }
+
   private wordOf(offset: number): number {
-    return this.first + kept.indexOf(offset as (typeof kept)[number]) * 2
+    return this.first + registerPlaces[offset >>> 3]! * 2
   }
 }
 
-const isKept = (offset: number): boolean => (kept as readonly number[]).includes(offset)
+/** What hardware uses of a running log's ring: where it is, and where the next entry goes. */
+const isOfRing = (ring: LogRing, offset: number): boolean => offset === ring.base || offset === ring.tail
 
 /** Bytes of a ring with this high word of its base register; the length code is bits 59:56. */
 export const ringBytes = (baseHi: number): number => 16 << ((baseHi >>> 24) & 15)

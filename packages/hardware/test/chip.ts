@@ -54,6 +54,9 @@ export const quietControl =
 /** Where the chip's own tables lie. */
 export const place = { deviceTable: 0x4000000n, commandRing: 0x5000000n, eventLog: 0x5100000n } as const
 
+/** Message control of the MSI capability, in configuration space. */
+const msiControl = 0x66
+
 export type Dte = readonly bigint[]
 
 export interface ChipOptions extends Partial<IommuOptions> {
@@ -73,6 +76,8 @@ export class Chip {
   static create(options: ChipOptions = {}): Chip {
     const memory = options.memory ?? SparseMemory.create(options.sizeBytes ?? 2 ** 40)
     const chip = new Chip(memory, Iommu.create({ ...options, memory }))
+    // Interrupts are MSI messages; without MSI they are lost.
+    chip.iommu.writeConfig(msiControl, 2, 1)
     const { commandLength = 8n, eventLength = 8n, control = quietControl } = options
     chip.write(register.deviceTableBase, place.deviceTable | 0x1ffn)
     chip.write(register.commandBase, place.commandRing | (commandLength << 56n))

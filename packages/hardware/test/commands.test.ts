@@ -72,6 +72,7 @@ describe('a command that is not legal', { timeout: 120_000 }, () => {
     'CompletionWait',
     'InvalidateDevtabEntry',
     'InvalidateIommuPages',
+    'InvalidateIotlbPages',
     'InvalidateInterruptTable',
   ]
   const optional = ['PrefetchIommuPages', 'CompletePprRequest', 'InvalidateIommuAll']
@@ -87,8 +88,7 @@ describe('a command that is not legal', { timeout: 120_000 }, () => {
   it.each(legalKinds as CommandKind[])('is one with any reserved bit set: %s', (kind) => {
     const layout = commandLayouts[kind]
     const [lo = 0n, hi = 0n] = encode(layout, {})
-    const opcode =
-      lo | (BigInt(['', ...legalKinds.slice(0, 3), '', ...legalKinds.slice(3)].indexOf(kind)) << 60n)
+    const opcode = lo | (BigInt(legalKinds.indexOf(kind) + 1) << 60n)
     expect(isLegal([opcode, hi])).toBe(true)
     for (const span of reservedSpans(layout)) {
       for (let bit = BigInt(span.lo); bit <= span.hi; bit++) {
@@ -124,10 +124,10 @@ describe('COMPLETION_WAIT', () => {
     expect(chip.hasStatus(statusBit.comWaitInt)).toBe(false)
     chip.command(interrupt)
     expect(chip.hasStatus(statusBit.comWaitInt)).toBe(true)
-    expect(chip.iommu.takeInterrupt()).toBe(false)
+    expect(chip.iommu.takeInterrupt()).toBeUndefined()
     chip.write(register.control, quietControl | controlBit.comWaitIntEn)
     chip.command(interrupt)
-    expect(chip.iommu.takeInterrupt()).toBe(true)
+    expect(chip.iommu.takeInterrupt()).toBeDefined()
     expect(chip.hasStatus(statusBit.eventLogInt)).toBe(false)
   })
 
@@ -244,7 +244,9 @@ describe('what each invalidation reaches', () => {
     'the pages from $base on, 2^$sizeLog2 bytes, and none beside them: $hiWord',
     ({ base, sizeLog2, hiWord }) => {
       if ((parseHex(hiWord) & 0xffen) !== 0n) return
-      const chip = Chip.create()
+      // The HyperTransport hole is memory, so that every address is.
+      const features = { ...nestingFeatures, efr2: nestingFeatures.efr2 | (1n << 11n) }
+      const chip = Chip.create({ features })
       chip.setDte(1, [0x6000000100000c03n, 1n])
       const first = parseHex(base)
       const end = first + (1n << BigInt(sizeLog2))

@@ -53,7 +53,7 @@ describe('the registers', () => {
   it('ignore an access that is not aligned, and one to a register that is not there', () => {
     const chip = Chip.create()
     const before = chip.fingerprint()
-    for (const offset of [0x1, 0x2, 0x4, 0x1c, 0x38, 0x1ff8, 0x2024, 0x3000, 0x7fff8, 0x12345678]) {
+    for (const offset of [0x1, 0x2, 0x4, 0x1c, 0x58, 0x1ff8, 0x2024, 0x3000, 0x7fff8, 0x12345678]) {
       chip.write(offset, all)
       expect(chip.read(offset)).toBe(0n)
     }
@@ -133,7 +133,7 @@ describe('the control register', () => {
     expect(chip.command([0x1000000000000002n, 0n], illegalCommand)).toBe(0)
     expect(chip.iommu.cachedDeviceIds()).toEqual([])
     expect(chip.takeEvents()).toEqual([])
-    expect(chip.iommu.takeInterrupt()).toBe(false)
+    expect(chip.iommu.takeInterrupt()).toBeUndefined()
     chip.write(register.control, quietControl)
     expect(chip.run()).toBe(2)
   })

@@ -7,8 +7,23 @@
  *
  * @packageDocumentation
  */
-import { decodeDte, featuresOf, RegisterFile, store64 } from '@nestwalk/hardware'
-import type { AccessBytes, Command, IommuPort, Memory, Words } from '@nestwalk/hardware'
+import {
+  decodeDte,
+  featuresOf,
+  FunctionRegisters,
+  PciFunction,
+  RegisterFile,
+  store64,
+} from '@nestwalk/hardware'
+import type {
+  AccessBytes,
+  Command,
+  ConfigBytes,
+  InterruptMessage,
+  IommuPort,
+  Memory,
+  Words,
+} from '@nestwalk/hardware'
 import type { Context, Effect, Errno, ObjectId, Outcome } from '@nestwalk/iommufd'
 import {
   commandHardwareError,
@@ -79,16 +94,21 @@ interface Nested {
 
 /** See the file's comment. */
 export class VirtualIommu implements IommuPort {
+  private readonly face: FunctionRegisters
+
   private constructor(
     private readonly options: ViommuOptions,
     private readonly file: RegisterFile,
+    private readonly pci: PciFunction,
     /** The nested HWPT of each device that has one, by virtual ID. */
     private readonly nested: Map<number, Nested>,
     private tasks: Task[],
     private wasOn: boolean,
     /** Nested HWPTs of no use that could not be destroyed yet: another device of the group is still on them. */
     private leftOver: readonly ObjectId[],
-  ) {}
+  ) {
+    this.face = new FunctionRegisters(file, pci)
+  }
 
   /** A virtual IOMMU that is off: the guest's devices reach its memory untranslated. */
   static create(options: ViommuOptions): Outcome<VirtualIommu> {
@@ -96,20 +116,23 @@ export class VirtualIommu implements IommuPort {
     if (first === undefined) throw new RangeError('a virtual IOMMU needs at least one device')
     const info = options.context.hwInfo(first.device)
     if (!info.ok) return info
-    const file = RegisterFile.create(options.words, featuresOf(guestFeatures(info.value)))
+    const features = featuresOf(guestFeatures(info.value))
+    const file = RegisterFile.create(options.words, features)
+    const pci = PciFunction.create(options.words, { features })
     const tasks = options.devices.map(({ virtualId }): Task => ({ do: 'configure', virtualId }))
-    return { ok: true, value: new VirtualIommu(options, file, new Map(), tasks, false, []), effects: [] }
+    return { ok: true, value: new VirtualIommu(options, file, pci, new Map(), tasks, false, []), effects: [] }
   }
 
   readMmio(offset: number, bytes: AccessBytes): bigint {
-    return this.file.readMmio(offset, bytes)
+    this.options.words.activate()
+    return this.face.readMmio(offset, bytes)
   }
 
   /** A trapped write. What follows from it is done by {@link step}. */
   writeMmio(offset: number, bytes: AccessBytes, value: bigint): void {
     this.options.words.activate()
     const couldRun = this.file.commandsRun
-    this.file.writeMmio(offset, bytes, value)
+    this.face.writeMmio(offset, bytes, value)
     if (!couldRun && placesCommands(offset)) this.abandonCommand()
     const on = isOn(this.file)
     if (on === this.wasOn) return
@@ -117,9 +140,20 @@ export class VirtualIommu implements IommuPort {
     this.configureAll()
   }
 
-  takeInterrupt(): boolean {
+  takeInterrupt(): InterruptMessage | undefined {
     this.options.words.activate()
-    return this.file.takeInterrupt()
+    return this.face.takeInterrupt()
+  }
+
+  /** Reads configuration space of the function that the guest sees: an aligned access below 256. */
+  readConfig(offset: number, bytes: ConfigBytes): number {
+    this.options.words.activate()
+    return this.face.readConfig(offset, bytes)
+  }
+
+  writeConfig(offset: number, bytes: ConfigBytes, value: number): void {
+    this.options.words.activate()
+    this.face.writeConfig(offset, bytes, value)
   }
 
   /** Makes the next call for the guest; `undefined` when there is nothing to do. Its effects come before the next step. */
@@ -141,6 +175,7 @@ export class VirtualIommu implements IommuPort {
     return new VirtualIommu(
       { ...this.options, ...place },
       file,
+      this.pci.forkOnto(place.words),
       new Map(this.nested),
       [...this.tasks],
       this.wasOn,

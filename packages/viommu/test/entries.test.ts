@@ -208,7 +208,7 @@ it('leads a device where bare metal would, but for what the kernel decides', () 
         const expected =
           there.kind === 'fault'
             ? fault
-            : (there.kind === 'forwarded' ? there.address : there.spa).toString(16)
+            : (there.kind === 'translated' ? there.spa : there.address).toString(16)
         expect([iova, vm.leads(v1, iova, write)]).toEqual([iova, expected])
       }
     }),

@@ -205,6 +205,8 @@ export class Vm {
 
   /** Points the registers to device table, ring and log, and turns all on. */
   turnOn(control = on): void {
+    // MSI enable, in the message control word of the capability.
+    this.viommu.writeConfig(0x66, 2, 1)
     this.write(register.deviceTableBase, place.deviceTable | 1n)
     this.write(register.commandBase, place.commandRing | (8n << 56n))
     this.write(register.eventBase, place.eventLog | (8n << 56n))

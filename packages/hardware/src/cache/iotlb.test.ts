@@ -105,13 +105,25 @@ function performFill(machine: Machine, each: Step & { what: 'fill' }): void {
     frame: each.spa,
     rights,
     filler,
+    level: 0,
+    flags: 0,
   })
   const page = pageOf(each.address, sizeLog2)
   machine.entries = machine.entries.filter(
     (entry) => !(hasTag(entry, each) && entry.page === page && entry.sizeLog2 === sizeLog2),
   )
   const frame = pageOf(each.spa, sizeLog2)
-  machine.entries.push({ domainId, pasid: named(pasid), page, sizeLog2, frame, rights, filler })
+  machine.entries.push({
+    domainId,
+    pasid: named(pasid),
+    page,
+    sizeLog2,
+    frame,
+    rights,
+    filler,
+    level: 0,
+    flags: 0,
+  })
 }
 
 function performInvalidation(machine: Machine, each: Step & { what: 'invalidate' }): void {
@@ -228,7 +240,16 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
 
   it('starts its stamps again when they are used up, and works on', () => {
     const machine = newMachine(20, 4)
-    const entry = { domainId: 1, pasid: undefined, sizeLog2: 12, frame: 0x5000n, rights: 0, filler: 0 }
+    const entry = {
+      domainId: 1,
+      pasid: undefined,
+      sizeLog2: 12,
+      frame: 0x5000n,
+      rights: 0,
+      filler: 0,
+      level: 0,
+      flags: 0,
+    }
     for (let round = 1n; round <= 20n; round++) {
       fill(machine, { ...entry, page: round << 12n })
       expect(live(machine)).toHaveLength(1)
@@ -252,6 +273,8 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
         frame: page,
         rights: 0,
         filler: n & 0xffff,
+        level: 0,
+        flags: 0,
       }
     })
     for (const entry of filled) fill(machine, entry)
@@ -267,7 +290,17 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
     const counts = new Set<number>()
     for (let n = 0n; n < 1000n; n++) {
       const page = n << 12n
-      fill(machine, { domainId: 1, pasid: 0, page, sizeLog2: 12, frame: page, rights: 0, filler: 0 })
+      fill(machine, {
+        domainId: 1,
+        pasid: 0,
+        page,
+        sizeLog2: 12,
+        frame: page,
+        rights: 0,
+        filler: 0,
+        level: 0,
+        flags: 0,
+      })
       counts.add(live(machine).length)
     }
     expect(Math.max(...counts)).toBe(48)
@@ -279,7 +312,17 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
     const before = machine.words.array.length
     for (let n = 0n; n < 100_000n; n++) {
       const page = n << 12n
-      fill(machine, { domainId: 1, pasid: 0, page, sizeLog2: 12, frame: page, rights: 0, filler: 0 })
+      fill(machine, {
+        domainId: 1,
+        pasid: 0,
+        page,
+        sizeLog2: 12,
+        frame: page,
+        rights: 0,
+        filler: 0,
+        level: 0,
+        flags: 0,
+      })
       if (n % 40n === 39n) machine.iotlb.invalidateDomain(1)
     }
     expect(machine.words.array.length).toBe(before)
@@ -302,6 +345,8 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
               frame: page & 0xfffffn,
               rights: 0,
               filler: 0,
+              level: 0,
+              flags: 0,
             }
             fill(few, entry)
             fill(many, entry)
@@ -309,7 +354,17 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
           // With more slots than pages in the range, every page is probed.
           for (let n = 0n; n < 300n; n++) {
             const page = n << 12n
-            fill(many, { domainId: 2, pasid: 3, page, sizeLog2: 12, frame: page, rights: 0, filler: 0 })
+            fill(many, {
+              domainId: 2,
+              pasid: 3,
+              page,
+              sizeLog2: 12,
+              frame: page,
+              rights: 0,
+              filler: 0,
+              level: 0,
+              flags: 0,
+            })
           }
           for (const { iotlb } of [few, many]) iotlb.invalidateRange(1, 3, ...split(at), size)
           const ofDomain = live(many).filter(({ domainId }) => domainId === 1)

@@ -9,6 +9,9 @@
  * @packageDocumentation
  */
 
+/** A mark covers 2^10 words, as many as a page of memory has. */
+const markLog2 = 10
+
 /** Words that a new pool has room for; it doubles when that is used up. */
 const firstPoolWords = 1 << 15
 
@@ -69,6 +72,10 @@ const noChanges = new Int32Array(0)
 class Pool {
   words = new Int32Array(firstPoolWords)
   used = 0
+  /** Stretches of words that somebody derived something from. */
+  marks = new Uint8Array(firstPoolWords >>> markLog2)
+  /** Counts the changes that may have reached a marked stretch. */
+  generation = 0
   current = new Version()
   /** The version whose neighbour is the current one: stores are noted there. Null until the first fork. */
   journal: Version | null = null
@@ -76,8 +83,15 @@ class Pool {
   hashHi = 0
   owners = 0
 
+  /** A marked word changes: what was derived from it no longer holds, so its mark has done its work. */
+  touchMarked(word: number): void {
+    this.marks[word >>> markLog2] = 0
+    this.generation += 1
+  }
+
   /** Makes `target` the current version. Costs the changes on the way to it. */
   switchTo(target: Version): void {
+    this.generation += 1
     const path: Version[] = []
     for (let v: Version | null = target; v !== null; v = v.next) path.push(v)
     this.current.hashLo = this.hashLo
@@ -151,9 +165,12 @@ export class Words {
     const first = pool.used
     const needed = first + count
     if (needed > pool.words.length) {
-      const larger = new Int32Array(Math.max(needed, pool.words.length * 2))
+      const larger = new Int32Array(Math.max((needed + 1023) & -1024, pool.words.length * 2))
       larger.set(pool.words)
       pool.words = larger
+      const marks = new Uint8Array(larger.length >>> markLog2)
+      marks.set(pool.marks)
+      pool.marks = marks
     }
     pool.used = needed
     return first
@@ -168,6 +185,19 @@ export class Words {
     return -this.pool.owners
   }
 
+  /**
+   * Marks the stretch around a word as one that something was derived from: {@link generation} tells when that may no
+   * longer hold. Marks are not part of the history.
+   */
+  mark(word: number): void {
+    this.pool.marks[word >>> markLog2] = 1
+  }
+
+  /** Changes whenever a marked word may have changed. */
+  get generation(): number {
+    return this.pool.generation
+  }
+
   /** Stores one word. The machine must be active. */
   write(word: number, value: number): void {
     const pool = this.pool
@@ -175,6 +205,7 @@ export class Words {
     if (old === value) return
     const journal = pool.journal
     if (journal !== null) journal.note(word, old)
+    if (pool.marks[word >>> markLog2] !== 0) pool.touchMarked(word)
     pool.words[word] = value
   }
 
@@ -188,6 +219,7 @@ export class Words {
     if (old === value) return
     const journal = pool.journal
     if (journal !== null) journal.note(word, old)
+    if (pool.marks[word >>> markLog2] !== 0) pool.touchMarked(word)
     pool.words[word] = value
     // Zero counts as nothing, so that memory never touched and memory cleared again are the same.
     if (old !== 0) {

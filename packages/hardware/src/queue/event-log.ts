@@ -1,41 +1,27 @@
 /**
- * The event log: the ring in memory into which hardware writes what went wrong.
+ * The event log: what went wrong, for software to read.
  *
- * AMD 48882 rev 3.10, event logging: one slot stays free; an event that finds the log full is lost, sets
- * EventOverflow and stops the log until software restarts it.
+ * AMD 48882 rev 3.10, event logging. Events of hardware errors are held in registers too.
  *
  * @packageDocumentation
  */
+import { eventLog } from '../log.js'
 import type { Memory } from '../memory/memory.js'
-import { controlLo, mmio, ringBytes, status } from '../registers.js'
 import type { Registers } from '../registers.js'
+import { eventCode } from '../walk/fault.js'
+import { appendToLog, written } from './log-writer.js'
 
 /** Writes the event in `event` (four words, lowest first) to the log. False if it was lost. */
 export function logEvent(registers: Registers, memory: Memory, event: Int32Array): boolean {
-  if (!registers.eventsRun) return false
-  const size = ringBytes(registers.hi(mmio.eventBase))
-  const tail = registers.lo(mmio.eventTail) & (size - 1)
-  const next = (tail + 16) & (size - 1)
-  if (next === (registers.lo(mmio.eventHead) & (size - 1))) {
-    registers.stopEvents()
-    registers.report(status.eventOverflow, controlLo.eventIntEn)
-    return false
-  }
-  const baseLo = registers.lo(mmio.eventBase) & 0xfffff000
-  const baseHi = registers.hi(mmio.eventBase) & 0xfffff
-  const at = addOffset(baseLo, tail)
-  const hi = baseHi + carry(baseLo, tail)
-  // A posted write that no memory answers is lost without a trace; the pointer moves on all the same.
-  const isStored = memory.store64(at, hi, event[0]!, event[1]!)
-  if (isStored) memory.store64(at + 8, hi, event[2]!, event[3]!)
-  registers.set(mmio.eventTail, next, 0)
-  registers.report(status.eventLogInt, controlLo.eventIntEn)
-  return isStored
+  const w0 = event[0]!
+  const w1 = event[1]!
+  const w2 = event[2]!
+  const w3 = event[3]!
+  if (isHardwareError(w1 >>> 28)) registers.holdHardwareEvent(w0, w1, w2, w3)
+  return appendToLog(registers, memory, eventLog, 16, w0, w1, w2, w3) === written.kept
 }
 
-/** Low word of a ring's base plus an offset; a ring needs no alignment beyond its page. */
-export const addOffset = (baseLo: number, offset: number): number => (baseLo + offset) | 0
-
-/** What the addition carries into the high word. */
-export const carry = (baseLo: number, offset: number): number =>
-  (baseLo >>> 0) + offset > 0xffffffff ? 1 : 0
+const isHardwareError = (code: number): boolean =>
+  code === eventCode.devTabHardwareError ||
+  code === eventCode.pageTabHardwareError ||
+  code === eventCode.commandHardwareError

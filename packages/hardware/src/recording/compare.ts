@@ -140,6 +140,7 @@ function addressOf({ translation }: ColdAnswer): bigint | null {
       return translation.spa
     case 'forwarded':
       return translation.address
+    case 'interrupt':
     case 'fault':
       return null
   }

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import { mmio } from '../registers.js'
+import { mmio } from '../mmio.js'
 import { ColdChip } from './cold-chip.js'
 import { compare } from './compare.js'
 import type { Difference } from './compare.js'

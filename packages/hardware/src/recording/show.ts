@@ -27,6 +27,8 @@ export function showAnswer({ translation, event }: ColdAnswer): string {
       )
     case 'forwarded':
       return showTranslation(translation.address, undefined)
+    case 'interrupt':
+      return 'an interrupt message'
     case 'fault':
       return showRefusal(event)
   }

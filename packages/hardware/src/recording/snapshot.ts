@@ -5,7 +5,7 @@
  */
 import { hex } from '@nestwalk/bits'
 import type { FeatureRegisters } from '../features.js'
-import { mmio } from '../registers.js'
+import { mmio } from '../mmio.js'
 import { Fields, numberOf, show } from './fields.js'
 import { readQuery } from './query.js'
 import type { Query } from './query.js'

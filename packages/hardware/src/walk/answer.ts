@@ -13,13 +13,27 @@ export const request = {
   supervisor: 4,
   /** Look, and change nothing: no cache is asked or filled, no bit set in a table, no event written. */
   fresh: 8,
+  /** With `write`: a write that waits for an answer, such as an atomic operation. */
+  nonPosted: 16,
+  /** PCI Express AT=01: the device asks for the translation. `write` says whether it wants to write. */
+  translationRequest: 32,
+  /** AT=10: the address is one that the IOMMU translated before. */
+  translated: 64,
+  /** Fill the caches, and tell nobody: a prefetch. */
+  prefetch: 128,
 } as const
 
 /** What became of a request. */
-export const outcome = { translated: 0, forwarded: 1, faulted: 2 } as const
+export const outcome = {
+  translated: 0,
+  forwarded: 1,
+  faulted: 2,
+  /** An interrupt message: what becomes of it is the business of interrupt remapping. */
+  interrupt: 3,
+} as const
 
 /** Where the address came from. */
-export const source = { none: 0, walk: 1, iotlb: 2, identity: 3 } as const
+export const source = { none: 0, walk: 1, iotlb: 2, identity: 3, exclusion: 4 } as const
 
 /** Words of {@link Translator.result}. */
 export const resultWord = {
@@ -40,10 +54,16 @@ export const resultWord = {
   filler: 12,
   /** 64-bit table entries read for this answer, the device table entry apart. */
   reads: 13,
-  /** GPA that the guest tables gave, when they were walked. */
+  /** GPA that the guest tables gave, when they were walked; after a fault in the host table, the GPA that met it. */
   gpaLo: 14,
   gpaHi: 15,
+  /** Of a translation for ATS: bits 59 and 60 of the host's leaf, U and FC. */
+  leafBits: 16,
+  /** The fault number of a fault; see `fault.ts`. */
+  fault: 17,
 } as const
+
+export const resultWords = 18
 
 /** Stands for PASID 0 of a request that brought none. */
 export const untaggedGuest = -2

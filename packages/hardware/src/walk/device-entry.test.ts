@@ -18,6 +18,8 @@ const open: EntryGates = {
   hostLevels: 6,
   guestLevels: 5,
   gcr3Levels: 3,
+  viommu: true,
+  modeZeroIllegal: false,
 }
 const flags = ['guestTables', 'guestIoProtection', 'pageRequests', 'secureAts'] as const
 const everyGates = Array.from({ length: 16 }, (_, n): EntryGates => ({
@@ -60,7 +62,7 @@ describe('a bit of a device table entry', { timeout: 120_000 }, () => {
     for (const gates of everyGates) {
       for (let bit = 1; bit < 256; bit++) {
         const expected = isLegalBit(bit, gates) ? noFault : illegalDeviceEntryBits
-        expect(reservedBitFault(entryWithBit(bit, true), 0, gates), `bit ${bit}`).toBe(expected)
+        expect(reservedBitFault(entryWithBit(bit, true), 0, gates, switches()), `bit ${bit}`).toBe(expected)
       }
     }
   })
@@ -68,7 +70,7 @@ describe('a bit of a device table entry', { timeout: 120_000 }, () => {
   it('does not matter with V=0', () => {
     for (const gates of everyGates) {
       for (let bit = 1; bit < 256; bit++) {
-        expect(reservedBitFault(entryWithBit(bit, false), 0, gates)).toBe(noFault)
+        expect(reservedBitFault(entryWithBit(bit, false), 0, gates, switches())).toBe(noFault)
         expect(levelFault(entryWithBit(bit, false), 0, gates, switches())).toBe(noFault)
       }
     }
@@ -78,8 +80,8 @@ describe('a bit of a device table entry', { timeout: 120_000 }, () => {
     for (const hostAccessDirty of [0, 1, 2, 3]) {
       const dte = { valid: true, hostAccessDirty }
       const expected = hostAccessDirty === 2 ? illegalDeviceEntryBits : noFault
-      expect(reservedBitFault(entry(dte), 0, open)).toBe(noFault)
-      expect(reservedBitFault(entry({ ...dte, translationValid: true }), 0, open)).toBe(expected)
+      expect(reservedBitFault(entry(dte), 0, open, switches())).toBe(noFault)
+      expect(reservedBitFault(entry({ ...dte, translationValid: true }), 0, open, switches())).toBe(expected)
     }
   })
 })

@@ -6,7 +6,7 @@
  * @packageDocumentation
  */
 import type { Switches } from '../switches.js'
-import { illegalDeviceEntryBits, noFault } from './fault.js'
+import { illegalDeviceEntryBits, illegalDeviceEntryLevel, noFault } from './fault.js'
 import type { Fault } from './fault.js'
 
 /** Low word of quad-word 0. */
@@ -23,9 +23,16 @@ const guestFieldsHigh = 0x1f800000
 const gcr3PartB = 0xffff0000 | 0
 const gcr3PartC = 0xfffff800 | 0
 const secureAts = 0x400
-/** Low word of quad-word 1, high word: suppress IO_PAGE_FAULT events. */
+/** Quad-words 2 and 3: bits that are reserved, and vImuEn. */
+const reservedQ2Hi = 0x00300000
+const reservedQ3Lo = 0x00007fff
+const reservedQ3Hi = 0x003f0000
+const virtualized = 0x00008000
+/** Quad-word 1, high word: ATS, suppression of IO_PAGE_FAULT events, exclusion range. */
+export const atsEnabled = 0x1
 export const suppressAfterFirst = 0x2
 export const suppressAll = 0x4
+export const mayBeExcluded = 0x80
 
 /** Features and controls that decide which bits of an entry are legal. */
 export interface EntryGates {
@@ -43,10 +50,14 @@ export interface EntryGates {
   readonly guestLevels: number
   /** Deepest GCR3 table: 1 to 3. */
   readonly gcr3Levels: number
+  /** Control.vIommuEn. */
+  readonly viommu: boolean
+  /** SNP is on, and Mode 0 not legal with it. */
+  readonly modeZeroIllegal: boolean
 }
 
 /** The fault of a reserved or gated bit in the lower half, which requests meet first. Entries with V=0 have none. */
-export function reservedBitFault(pool: Int32Array, at: number, gates: EntryGates): Fault {
+export function reservedBitFault(pool: Int32Array, at: number, gates: EntryGates, switches: Switches): Fault {
   const q0Lo = pool[at]!
   const q0Hi = pool[at + 1]!
   const q1Lo = pool[at + 2]!
@@ -65,10 +76,19 @@ export function reservedBitFault(pool: Int32Array, at: number, gates: EntryGates
     (q1Lo & reserved1Lo) !== 0 ||
     (q1Hi & reserved1Hi) !== 0
   if (isReserved) return illegalDeviceEntryBits
+  if (switches.choices.upperHalfOnMemory !== 'ignored' && upperHalfIsReserved(pool, at, gates)) {
+    return illegalDeviceEntryBits
+  }
   // HAD=10 is reserved; it counts only where the entry translates.
-  if ((q0Lo & translationValid) !== 0 && ((q0Lo >>> 7) & 3) === 2) return illegalDeviceEntryBits
+  if ((q0Lo & translationValid) !== 0 && ((q0Lo >>> 7) & 3) === 2) return switches.hadReserved
   return noFault
 }
+
+/** Whether a reserved bit of the upper half is set, which interrupt requests meet. */
+export const upperHalfIsReserved = (pool: Int32Array, at: number, gates: EntryGates): boolean =>
+  (pool[at + 5]! & reservedQ2Hi) !== 0 ||
+  (pool[at + 6]! & (gates.viommu ? reservedQ3Lo : reservedQ3Lo | virtualized)) !== 0 ||
+  (pool[at + 7]! & reservedQ3Hi) !== 0
 
 /** The fault of a level that cannot be: Mode, GLX, GuestPagingMode. */
 export function levelFault(pool: Int32Array, at: number, gates: EntryGates, switches: Switches): Fault {
@@ -77,6 +97,7 @@ export function levelFault(pool: Int32Array, at: number, gates: EntryGates, swit
   if ((q0Lo & 3) !== 3) return noFault
   const mode = (q0Lo >>> 9) & 7
   if (mode > gates.hostLevels) return switches.modeReserved
+  if (mode === 0 && gates.modeZeroIllegal) return illegalDeviceEntryLevel
   if ((q0Hi & guestValid) === 0) return noFault
   if (((q0Hi >>> 24) & 3) + 1 > gates.gcr3Levels) return switches.glxReserved
   const paging = (pool[at + 5]! >>> 22) & 3

@@ -10,7 +10,7 @@ import type { DeviceTableCache } from '../cache/device-table-cache.js'
 import type { Iotlb } from '../cache/iotlb.js'
 import type { Features } from '../features.js'
 import type { SparseMemory } from '../memory/sparse-memory.js'
-import { controlHi, controlLo, mmio } from '../registers.js'
+import { controlHi, controlLo, mmio } from '../mmio.js'
 import type { Registers } from '../registers.js'
 import type { Switches } from '../switches.js'
 import { gcr3RootHi, gcr3RootLo, levelFault, reservedBitFault } from './device-entry.js'
@@ -28,6 +28,8 @@ export class DeviceTable {
   entryLo = 0
   entryHi = 0
   trace: WalkTrace | null = null
+  /** Whether the last entry asked for was in the cache. */
+  wasCached = false
   private gates: EntryGates
 
   constructor(
@@ -37,6 +39,8 @@ export class DeviceTable {
     private readonly deviceTableCache: DeviceTableCache,
     private readonly features: Features,
     private readonly switches: Switches,
+    /** Whether the platform has SNP on. */
+    private readonly withSnp: boolean,
   ) {
     this.gates = this.gatesNow()
   }
@@ -59,7 +63,8 @@ export class DeviceTable {
     const cache = this.deviceTableCache
     if (isFresh) return this.readEntry(cache.scratch, deviceId, true)
     const slot = cache.slotOf(deviceId)
-    if (slot !== 0 && this.memory.words.array[slot + dteSlot.present] === 1) return slot
+    this.wasCached = slot !== 0 && this.memory.words.array[slot + dteSlot.present] === 1
+    if (this.wasCached) return slot
     return this.readEntry(cache.makeSlot(deviceId), deviceId, false)
   }
 
@@ -103,7 +108,7 @@ export class DeviceTable {
   private judge(slot: number): void {
     const { words } = this.memory
     const pool = words.array
-    words.write(slot + dteSlot.illegal, reservedBitFault(pool, slot, this.gates))
+    words.write(slot + dteSlot.illegal, reservedBitFault(pool, slot, this.gates, this.switches))
     words.write(slot + dteSlot.illegalLevel, levelFault(pool, slot, this.gates, this.switches))
     words.write(slot + dteSlot.gcr3, gcr3RootLo(pool, slot))
     words.write(slot + dteSlot.gcr3 + 1, gcr3RootHi(pool, slot))
@@ -122,6 +127,8 @@ export class DeviceTable {
       hostLevels: features.hostLevels,
       guestLevels: features.guestLevels,
       gcr3Levels: features.gcr3Levels,
+      viommu: features.viommu && (this.registers.hi(mmio.control) & controlHi.viommuEn) !== 0,
+      modeZeroIllegal: this.withSnp && !features.snpModeZero,
     }
   }
 }

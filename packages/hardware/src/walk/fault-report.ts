@@ -11,31 +11,45 @@ import { withoutPasid } from '../cache/iotlb.js'
 import type { SparseMemory } from '../memory/sparse-memory.js'
 import { logEvent } from '../queue/event-log.js'
 import type { Registers } from '../registers.js'
+import type { Switches } from '../switches.js'
 import { outcome, request, resultWord, untaggedGuest } from './answer.js'
-import { entryValid, suppressAfterFirst, suppressAll } from './device-entry.js'
+import { entryValid, suppressAfterFirst, suppressAll, translationValid } from './device-entry.js'
 import { eventCode, eventFlag, faultCode } from './fault.js'
 import type { Fault } from './fault.js'
 
 /** See the file's comment. */
 export class FaultReport {
   private readonly event = new Int32Array(4)
+  private readonly namesGpa: boolean
+  private readonly giovEvent: 'gn-1-us-1' | 'gn-1-us-0' | 'gn-0'
+  private readonly tv0IsZero: boolean
 
   constructor(
     private readonly memory: SparseMemory,
     private readonly registers: Registers,
     private readonly deviceTableCache: DeviceTableCache,
-  ) {}
+    switches: Switches,
+    /**
+     * The words of the answer. The SPA of an entry that no memory answers for, and the GPA of a fault in the host table,
+     * stand there already.
+     */
+    private readonly result: Int32Array,
+  ) {
+    const { choices } = switches
+    this.namesGpa = choices.nestedHostFault === 'gpa'
+    this.giovEvent = choices.giovEvent
+    this.tv0IsZero = choices.tv0Domain === 'zero'
+  }
 
   /**
    * Ends a request with a fault: puts the event together, and writes it to the log unless the entry suppresses it.
    *
-   * @param result - the words of the answer; the SPA of an entry that no memory answers for stands there already
    * @param slot - the entry's slot, or -1 without an entry
    * @param pasid - the request's PASID, -1 without, {@link untaggedGuest} when a request without PASID was in a guest
    *   table
+   * @param inHost - the fault came up in the host table on behalf of a guest table
    */
   report(
-    result: Int32Array,
     slot: number,
     fault: Fault,
     deviceId: number,
@@ -43,41 +57,79 @@ export class FaultReport {
     lo: number,
     hi: number,
     flags: number,
+    inHost = false,
   ): number {
-    const { event } = this
-    const code = faultCode(fault)
-    const isGuest = pasid !== withoutPasid
-    const namedPasid = pasid > 0 ? pasid : 0
-    let eventFlags = fault & 0xfff
-    if ((flags & request.write) !== 0) eventFlags |= eventFlag.write
-    if (isGuest && code !== eventCode.devTabHardwareError) eventFlags |= eventFlag.guest
-    if (isGuest && code === eventCode.ioPageFault) {
-      if (pasid === untaggedGuest) eventFlags |= eventFlag.user
-      else {
-        if ((flags & request.execute) !== 0) eventFlags |= eventFlag.execute
-        if ((flags & request.supervisor) === 0) eventFlags |= eventFlag.user
-      }
-    }
-    const namesTag = code === eventCode.ioPageFault || code === eventCode.pageTabHardwareError
-    const domainId = slot < 0 ? 0 : this.memory.words.array[slot + 2]! & 0xffff
-    const namesEntry = code === eventCode.pageTabHardwareError || code === eventCode.devTabHardwareError
-    event[0] =
-      isGuest && code !== eventCode.devTabHardwareError ? deviceId | ((namedPasid >>> 16) << 16) : deviceId
-    event[1] = (code << 28) | (eventFlags << 16)
-    if (isGuest && code !== eventCode.devTabHardwareError) event[1] |= namedPasid & 0xffff
-    else if (namesTag) event[1] |= domainId
-    event[2] = namesEntry ? result[resultWord.spaLo]! : code === eventCode.illegalDevTableEntry ? lo & ~3 : lo
-    event[3] = namesEntry ? result[resultWord.spaHi]! : hi
+    const { event, result } = this
+    this.compose(slot, fault, deviceId, pasid, lo, hi, flags, inHost && this.namesGpa)
     result.set(event, resultWord.event)
+    result[resultWord.fault] = fault
     result[resultWord.logged] = 0
-    if ((flags & request.fresh) === 0 && !this.isSuppressed(slot, deviceId, code)) {
+    if ((flags & (request.fresh | request.prefetch)) === 0 && !this.isSuppressed(slot, deviceId, fault)) {
       result[resultWord.logged] = logEvent(this.registers, this.memory, event) ? 1 : 0
     }
     return outcome.faulted
   }
 
-  /** Whether the entry keeps this event out of the log: SA always, SE after the first since the entry was cached. */
-  private isSuppressed(slot: number, deviceId: number, code: number): boolean {
+  private compose(
+    slot: number,
+    fault: Fault,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    flags: number,
+    asGpa: boolean,
+  ): void {
+    const { event, result } = this
+    const code = faultCode(fault)
+    if (code === 0) {
+      event.fill(0)
+      return
+    }
+    const namesEntry = code === eventCode.pageTabHardwareError || code === eventCode.devTabHardwareError
+    const isUntagged = pasid === untaggedGuest
+    const isGuest =
+      pasid !== withoutPasid &&
+      code !== eventCode.devTabHardwareError &&
+      !(isUntagged && this.giovEvent === 'gn-0') &&
+      !asGpa
+    let eventFlags = fault & 0xfff
+    if ((flags & request.write) !== 0 && code !== eventCode.invalidDeviceRequest)
+      eventFlags |= eventFlag.write
+    if ((flags & request.translationRequest) !== 0) eventFlags |= eventFlag.translationRequest
+    if (isGuest) eventFlags |= eventFlag.guest | this.privilege(code, isUntagged, flags)
+    const namedPasid = pasid > 0 ? pasid : 0
+    event[0] = isGuest ? deviceId | ((namedPasid >>> 16) << 16) : deviceId
+    event[1] = (code << 28) | (eventFlags << 16)
+    if (isGuest) event[1] |= namedPasid & 0xffff
+    else if (code === eventCode.ioPageFault || code === eventCode.pageTabHardwareError) {
+      event[1] |= this.domainOf(slot)
+    }
+    event[2] = namesEntry ? result[resultWord.spaLo]! : asGpa ? result[resultWord.gpaLo]! : lo
+    if (code === eventCode.illegalDevTableEntry) event[2] = lo & ~3
+    event[3] = namesEntry ? result[resultWord.spaHi]! : asGpa ? result[resultWord.gpaHi]! : hi
+  }
+
+  /** US and NX, as far as this kind of event tells them. */
+  private privilege(code: number, isUntagged: boolean, flags: number): number {
+    const isUser = isUntagged ? this.giovEvent === 'gn-1-us-1' : (flags & request.supervisor) === 0
+    if (code === eventCode.invalidDeviceRequest) return isUser ? eventFlag.userOfInvalidRequest : 0
+    if (code !== eventCode.ioPageFault) return 0
+    const executes = !isUntagged && (flags & request.execute) !== 0
+    return (isUser ? eventFlag.user : 0) | (executes ? eventFlag.execute : 0)
+  }
+
+  private domainOf(slot: number): number {
+    if (slot < 0) return 0
+    const pool = this.memory.words.array
+    if (this.tv0IsZero && (pool[slot]! & (entryValid | translationValid)) === entryValid) return 0
+    return pool[slot + 2]! & 0xffff
+  }
+
+  /** Whether an event stays out of the log: SA always, SE after the first since the entry was cached. */
+  private isSuppressed(slot: number, deviceId: number, fault: Fault): boolean {
+    const code = faultCode(fault)
+    if (code === 0) return true
     if (slot < 0 || code !== eventCode.ioPageFault) return false
     const pool = this.memory.words.array
     // With V=0 nothing else in the entry counts.

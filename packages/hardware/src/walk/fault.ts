@@ -1,5 +1,5 @@
 /**
- * Why a walk ends early, as one number: the event's code above the twelve flag bits of the event log.
+ * Why a request ends early, as one number: the event's code above the twelve flag bits of the event log.
  *
  * Zero means that nothing is wrong. AMD 48882 rev 3.10, event log entries; the flags are bits 59:48 of the entry's
  * first quad-word.
@@ -18,9 +18,11 @@ export const eventFlag = {
   permission: 0x040,
   reserved: 0x080,
   translationRequest: 0x100,
+  /** User privilege in INVALID_DEVICE_REQUEST: elsewhere than in the other events. */
+  userOfInvalidRequest: 0x002,
 } as const
 
-/** Event codes that a translation can end with. */
+/** Event codes. */
 export const eventCode = {
   illegalDevTableEntry: 1,
   ioPageFault: 2,
@@ -28,11 +30,18 @@ export const eventCode = {
   pageTabHardwareError: 4,
   illegalCommandError: 5,
   commandHardwareError: 6,
+  iotlbInvTimeout: 7,
+  invalidDeviceRequest: 8,
+  invalidPprRequest: 9,
+  eventCounterZero: 10,
 } as const
 
 export type Fault = number
 
 export const noFault: Fault = 0
+
+/** Refused, and no event tells of it. Code 0 is no event's. */
+export const silentAbort: Fault = 0x800
 
 /** No entry for the address: PR=0. */
 export const notPresent: Fault = 0x2000
@@ -51,5 +60,8 @@ export const illegalDeviceEntryBits: Fault = 0x1080
 /** The device table entry encodes a level that cannot be: RZ=0. */
 export const illegalDeviceEntryLevel: Fault = 0x1000
 
-/** The event code of a fault, 1 to 14. */
+/** INVALID_DEVICE_REQUEST of a type, 0 to 7. */
+export const invalidRequest = (type: number): Fault => 0x8000 | (type << 9)
+
+/** The event code of a fault, 1 to 14; 0 for {@link silentAbort}. */
 export const faultCode = (fault: Fault): number => fault >>> 12

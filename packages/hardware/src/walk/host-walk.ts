@@ -7,6 +7,8 @@
  * @packageDocumentation
  */
 import type { SparseMemory } from '../memory/sparse-memory.js'
+import type { TaggedCache } from '../cache/tagged-cache.js'
+import { withoutPasid } from '../cache/iotlb.js'
 import type { Switches } from '../switches.js'
 import {
   anyBitBetween,
@@ -19,7 +21,7 @@ import {
 } from './address-bits.js'
 import { badEncoding, denied, noFault, notPresent, reservedBitSet, tableUnreadable } from './fault.js'
 import type { Fault } from './fault.js'
-import { mayWrite } from './rights.js'
+import { allRights, mayRead, mayWrite } from './rights.js'
 import type { WalkTrace } from './trace.js'
 
 /** Reserved bits in the high word of a directory entry, bits 60:52. */
@@ -49,6 +51,8 @@ export class HostWalk {
   sizeLog2 = 0
   /** What the DTE and all levels grant: bits of `rights.ts`. */
   rights = 0
+  /** U and FC of the leaf: bits 59 and 60 of the entry, in place in its high word. */
+  leafBits = 0
   /** Whether the leaf's D bit was set, or would be by this walk: a later write then has nothing to mark. */
   isDirty = false
   /** Table entries read since the owner set it to zero. */
@@ -57,17 +61,40 @@ export class HostWalk {
   /** {@link leafReservedHi} or {@link leafReservedMigratingHi}. */
   leafReserved = leafReservedHi
   trace: WalkTrace | null = null
+  /** The modelled cache of directory entries, and under what this walk's are filed; null: none, or not for this walk. */
+  directories: TaggedCache | null = null
+  domainId = 0
+  filler = 0
+  /** Whether the entries used are noted even if nothing is set in them. */
+  notesTrail = false
+  /** Walks that {@link directories} shortened, and those that it did not, since the owner set them to zero. */
+  directoryHits = 0
+  directoryMisses = 0
 
   /** SPAs of the entries that the last walk used, for A and D. */
   private readonly trail = new Int32Array(trailEntries * 2)
   private trailLength = 0
+
+  /** Whether rights are checked in each entry, rather than in the leaf. */
+  private readonly checksEach: boolean
+  private readonly refuses512G: boolean
+  private readonly checksLowBits: boolean
+  private readonly largestSizeLog2: number
+  private readonly marksDirectories: boolean
 
   constructor(
     private readonly memory: SparseMemory,
     private readonly switches: Switches,
     /** Deepest table that the implementation walks: 4 to 6 levels. */
     private readonly hostLevels: number,
-  ) {}
+  ) {
+    const { choices } = switches
+    this.checksEach = choices.rightsOrder === 'each-level'
+    this.refuses512G = choices.leaf512G === 'refused'
+    this.checksLowBits = choices.leafLowBits === 'reserved'
+    this.largestSizeLog2 = choices.sizeAbove2p51 === 'invalid' ? 51 : 53
+    this.marksDirectories = choices.hostDirectoryAccessed === 'set'
+  }
 
   /**
    * Translates one address.
@@ -89,37 +116,90 @@ export class HostWalk {
     const memory = this.memory
     const pool = memory.words.array
     const trace = this.trace
-    const marking = this.marking
+    const notes = this.marking !== marksNothing || this.notesTrail
+    const directories = this.directories
     let tableLo = rootLo & 0xfffff000
     let tableHi = rootHi & 0xfffff
     let level = mode
-    let rights = granted
+    let passed = allRights
+    const neededEarly = this.checksEach ? needed : 0
     this.trailLength = 0
+    if (directories !== null) {
+      const record = directories.domainRecord(this.domainId)
+      if (directories.lookup(record, this.domainId, withoutPasid, lo, hi)) {
+        tableLo = directories.frameLo
+        tableHi = directories.frameHi
+        level = directories.level
+        passed = directories.rights
+        this.directoryHits += 1
+        if ((granted & passed & neededEarly) !== neededEarly) return denied
+      } else this.directoryMisses += 1
+    }
     for (;;) {
       const entryLo = tableLo | (levelIndex(level, lo, hi) << 3)
       this.reads += 1
       if (trace !== null) trace.read('host-table', entryLo, tableHi)
       const word = memory.wordOf(entryLo, tableHi)
       if (word < 0) return this.unreadable(entryLo, tableHi)
-      if (marking !== marksNothing) this.follow(entryLo, tableHi)
+      if (notes) this.follow(entryLo, tableHi)
       const valueLo = pool[word]!
       const valueHi = pool[word + 1]!
       if ((valueLo & 1) === 0) return notPresent
       const nextLevel = (valueLo >>> 9) & 7
       const isLeaf = nextLevel === 0 || nextLevel === 7
       if ((valueHi & (isLeaf ? this.leafReserved : directoryReservedHi)) !== 0) return reservedBitSet
-      rights &= valueHi
+      passed &= valueHi
+      const rights = granted & passed
       // Rights come before the level encoding: a right missing in a directory wins over whatever lies below it.
-      if ((rights & needed) !== needed) return denied
+      if ((rights & neededEarly) !== neededEarly) return denied
       if (isLeaf) return this.leaf(level, nextLevel, valueLo, valueHi, lo, hi, rights, needed)
-      if (nextLevel >= level) return nextLevel > this.hostLevels ? reservedBitSet : badEncoding
+      if (nextLevel >= level) {
+        return nextLevel > this.hostLevels ? this.switches.nextLevelBeyondHats : badEncoding
+      }
       if (nextLevel < level - 1 && anyBitBetween(12 + 9 * nextLevel, levelShift(level), lo, hi)) {
         return badEncoding
       }
       tableLo = valueLo & 0xfffff000
       tableHi = valueHi & 0xfffff
       level = nextLevel
+      if (directories !== null) this.keepDirectory(directories, level, tableLo, tableHi, passed, lo, hi)
     }
+  }
+
+  /** Marks the memory pages that the last walk read, so that a change to one is noticed. */
+  markPagesRead(): void {
+    const { words } = this.memory
+    for (let i = 0; i < this.trailLength; i++) {
+      words.mark(this.memory.wordOf(this.trail[i << 1]!, this.trail[(i << 1) + 1]!))
+    }
+  }
+
+  private keepDirectory(
+    directories: TaggedCache,
+    level: number,
+    tableLo: number,
+    tableHi: number,
+    passed: number,
+    lo: number,
+    hi: number,
+  ): void {
+    const { domainId, filler } = this
+    const record = directories.domainRecord(domainId)
+    const size = levelShift(level + 1)
+    const rights = passed & (mayRead | mayWrite)
+    directories.fillTable(
+      record,
+      domainId,
+      withoutPasid,
+      lo,
+      hi,
+      size,
+      tableLo,
+      tableHi,
+      rights,
+      filler,
+      level,
+    )
   }
 
   private leaf(
@@ -135,19 +215,25 @@ export class HostWalk {
     const shift = levelShift(level)
     let sizeLog2 = shift
     if (nextLevel === 0) {
-      if (level === 6) return badEncoding
+      if (level === 6 || (level === 4 && this.refuses512G)) return badEncoding
     } else {
       sizeLog2 = trailingOnesSizeLog2(valueLo, valueHi, 20)
       if (sizeLog2 <= shift || sizeLog2 >= shift + 9) return badEncoding
       // Level 5 could hold 2^52 and 2^53, but no size above 2^51 is listed.
-      if (sizeLog2 > 51 && level === 5) return badEncoding
+      if (sizeLog2 > this.largestSizeLog2) return badEncoding
     }
     const offsetLo = lowMaskLo(sizeLog2)
     const offsetHi = lowMaskHi(sizeLog2)
+    if (this.checksLowBits && nextLevel === 0) {
+      const low = (valueLo & 0xfffff000 & offsetLo) | (valueHi & 0xfffff & offsetHi)
+      if (low !== 0) return reservedBitSet
+    }
+    if ((rights & needed) !== needed) return denied
     this.spaLo = (valueLo & 0xfffff000 & ~offsetLo) | (lo & offsetLo)
     this.spaHi = (valueHi & 0xfffff & ~offsetHi) | (hi & offsetHi)
     this.sizeLog2 = sizeLog2
     this.rights = rights
+    this.leafBits = valueHi & 0x18000000
     this.isDirty = (valueLo & marksDirty) !== 0 || (needed & mayWrite) !== 0
     if (this.marking !== marksNothing) this.mark((needed & mayWrite) !== 0)
     return noFault
@@ -168,7 +254,7 @@ export class HostWalk {
   /** Sets A in the entries of the last walk, and D in its leaf when it was for a write. */
   mark(forWrite: boolean): void {
     const last = this.trailLength - 1
-    for (let i = 0; i <= last; i++) {
+    for (let i = this.marksDirectories ? 0 : last; i <= last; i++) {
       const lo = this.trail[i << 1]!
       const hi = this.trail[(i << 1) + 1]!
       const before = this.memory.words.array[this.memory.wordOf(lo, hi)]!

@@ -16,5 +16,12 @@ export const userMay = 0x08000000
 /** A write through this translation leaves no dirty bit to be set. Only in cached translations. */
 export const dirtyKept = 0x04000000
 
+/** There is no page: the cache of an emulated IOMMU keeps that too. Only in cached translations. */
+export const knownAbsent = 0x02000000
+
+/** U and FC of the host's leaf, kept for ATS: four bits below their places in the entry. Only in cached translations. */
+export const leafBitsKept = 0x01800000
+export const leafBitsShift = 4
+
 /** Every right that tables can grant. */
 export const allRights = mayRead | mayWrite | mayExecute | userMay

@@ -5,7 +5,7 @@
  */
 
 /** Which table an access belongs to. */
-export type TableKind = 'device-table' | 'host-table' | 'gcr3-table' | 'guest-table'
+export type TableKind = 'device-table' | 'host-table' | 'gcr3-table' | 'guest-table' | 'interrupt-table'
 
 /** Told of each 64-bit table access (a DTE's 256 bits count as one), by SPA, as int32 words. */
 export interface WalkTrace {

@@ -1,0 +1,140 @@
+/**
+ * What is timed: the TypeScript side of each case, with every answer checked in the loop.
+ */
+import { outcome, request, resultWord, source } from '../dist/index.js'
+import { deviceCount, domainOf, firstDeviceId, readsPerWalk, ringEntries } from './image.mjs'
+
+// Constants of this module cost nothing in a loop, fields of imported objects do.
+const { translated } = outcome
+const { spaLo, spaHi, source: sourceWord, reads: readsWord } = resultWord
+const anyReads = -1
+
+/** One pass over all requests of the first device. Throws at the first answer that is wrong. */
+function pass(machine, from, reads, flags) {
+  const { iommu, trees } = machine
+  const { pasids, lo, hi, expectedLo, expectedHi } = machine.requests
+  const result = iommu.result
+  for (let n = 0; n < trees; n++) {
+    const kind = iommu.translate(firstDeviceId, pasids[n], lo[n], hi[n], flags)
+    if (
+      kind !== translated ||
+      result[spaLo] !== expectedLo[n] ||
+      result[spaHi] !== expectedHi[n] ||
+      result[sourceWord] !== from ||
+      (result[readsWord] !== reads && reads !== anyReads)
+    ) {
+      throw new Error(`PASID ${pasids[n]}: outcome ${kind}, ${result}; expected ${reads} reads from ${from}`)
+    }
+  }
+}
+
+/** Requests that miss the IOTLB, after one invalidation of the domain. */
+export function cold(machine) {
+  machine.commands.invalidateDomain(domainOf(0))
+  pass(machine, source.walk, readsPerWalk, 0)
+}
+
+/** The same with the table-page cache, whose walks may count fewer reads. */
+export function coldWithPages(machine) {
+  machine.commands.invalidateDomain(domainOf(0))
+  pass(machine, source.walk, anyReads, 0)
+}
+
+/** Requests that ask no cache and fill none. */
+export const fresh = (machine) => pass(machine, source.walk, readsPerWalk, request.fresh)
+
+/** Requests that the IOTLB answers; a cold pass comes first. */
+export const hit = (machine) => pass(machine, source.iotlb, 0, 0)
+
+/** Nanoseconds per request, over so many milliseconds. */
+export function time(work, machine, milliseconds) {
+  const start = performance.now()
+  for (let passes = 1; ; passes++) {
+    work(machine)
+    const elapsed = performance.now() - start
+    if (elapsed >= milliseconds) return (elapsed * 1e6) / (passes * machine.trees)
+  }
+}
+
+/**
+ * Nanoseconds of the invalidation of a whole domain, while the IOTLB holds `entries` translations.
+ *
+ * They belong to all devices in equal shares, a domain each, so that one filling serves as many invalidations. Timed
+ * is what the chip does: fetch, decode, invalidate.
+ */
+export function domainInvalidation(machine, entries) {
+  const { iommu, commands } = machine
+  const each = entries / deviceCount
+  for (let device = 0; device < deviceCount; device++) commands.invalidateDomain(domainOf(device))
+  for (let device = 0; device < deviceCount; device++) fill(machine, device, each)
+  expectEntries(iommu, entries)
+  for (let device = 0; device < deviceCount; device++) commands.putDomain(domainOf(device))
+  const nanoseconds = drain(machine, deviceCount)
+  expectEntries(iommu, 0)
+  return nanoseconds
+}
+
+/** Nanoseconds of the invalidation of one cached page of one PASID: fetch, decode, invalidate. */
+export function pageInvalidation(machine) {
+  const { iommu, commands } = machine
+  const { pasids, lo, hi } = machine.requests
+  const count = Math.min(machine.trees, ringEntries - 1)
+  commands.invalidateDomain(domainOf(0))
+  fill(machine, 0, count)
+  expectEntries(iommu, count)
+  for (let n = 0; n < count; n++) commands.putPage(domainOf(0), pasids[n], lo[n], hi[n])
+  const nanoseconds = drain(machine, count)
+  expectEntries(iommu, 0)
+  return nanoseconds
+}
+
+function fill({ iommu, requests }, device, count) {
+  const { pasids, lo, hi } = requests
+  for (let n = 0; n < count; n++) {
+    const kind = iommu.translate(firstDeviceId + device, pasids[n], lo[n], hi[n], 0)
+    if (kind !== translated) throw new Error(`device ${device}, PASID ${pasids[n]}: outcome ${kind}`)
+  }
+}
+
+function drain({ iommu, commands }, count) {
+  commands.ring()
+  const start = performance.now()
+  for (let n = 0; n < count; n++) iommu.step()
+  const nanoseconds = ((performance.now() - start) * 1e6) / count
+  if (iommu.step()) throw new Error('more commands than were given')
+  return nanoseconds
+}
+
+function expectEntries(iommu, count) {
+  const found = iommu.iotlbEntries().length
+  if (found !== count) throw new Error(`${found} entries in the IOTLB instead of ${count}`)
+}
+
+/**
+ * Bytes of the IOTLB for each entry when it is full.
+ *
+ * The table grows as it is filled. What counts is the largest table that was met both growing and full: its bytes by the
+ * entries that it held then. Records and smaller tables, which the machine keeps for its forks, are not in it.
+ */
+export function bytesPerEntry(machine) {
+  const { iommu, trees } = machine
+  const { pasids, lo, hi } = machine.requests
+  const bytes = () => iommu.memory.words.allocate(0) * 4
+  const growths = []
+  let entries = 0
+  for (let device = 0; device < deviceCount; device++) {
+    // The first request also makes records of the device and its domain.
+    iommu.translate(firstDeviceId + device, pasids[0], lo[0], hi[0], 0)
+    let before = bytes()
+    for (let n = 1; n < trees; n++) {
+      iommu.translate(firstDeviceId + device, pasids[n], lo[n], hi[n], 0)
+      const after = bytes()
+      if (after !== before) growths.push({ entries: entries + n, bytes: after - before })
+      before = after
+    }
+    entries += trees
+  }
+  expectEntries(iommu, entries)
+  const [table, next] = growths.slice(-2)
+  return next === undefined ? undefined : table.bytes / next.entries
+}

@@ -1,0 +1,289 @@
+/**
+ * What each command does.
+ *
+ * AMD 48882 rev 3.10, commands: layouts, reserved bits, which features a command needs.
+ *
+ * @packageDocumentation
+ */
+import type { DeviceTableCache } from '../cache/device-table-cache.js'
+import type { DeviceLinks } from '../device-links.js'
+import type { Features } from '../features.js'
+import type { InterruptTableCache } from '../interrupt/interrupt-cache.js'
+import type { SparseMemory } from '../memory/sparse-memory.js'
+import { controlLo, mmio, status } from '../mmio.js'
+import type { Registers } from '../registers.js'
+import type { Switches } from '../switches.js'
+import type { TranslationCaches } from '../translation-caches.js'
+import { trailingOnesSizeLog2 } from '../walk/address-bits.js'
+import { request } from '../walk/answer.js'
+import { atsEnabled } from '../walk/device-entry.js'
+import type { Translator } from '../walk/translate.js'
+
+/** Opcodes, bits 63:60 of a command. */
+const opcode = {
+  completionWait: 1,
+  invalidateDevtabEntry: 2,
+  invalidateIommuPages: 3,
+  invalidateIotlbPages: 4,
+  invalidateInterruptTable: 5,
+  prefetchIommuPages: 6,
+  completePprRequest: 7,
+  invalidateIommuAll: 8,
+  insertGuestEvent: 9,
+  resetVmmio: 10,
+} as const
+
+/** What became of a command. */
+export const commandOutcome = {
+  done: 0,
+  illegal: 1,
+  /** A store found no memory, or was not allowed; the address stands in {@link Commands.failedLo}. */
+  failed: 2,
+  /** It waits for a device: nothing has changed, try again. */
+  waits: 3,
+} as const
+
+/** Milliseconds of Control.InvTimeOut; 0: no limit. 7 is reserved. */
+const timeouts = [0, 1, 10, 100, 1000, 10_000, 100_000, 0]
+
+/** Commands that only a hardware vIOMMU has. */
+export interface VirtualCommands {
+  insertGuestEvent(guestId: number): void
+  resetVmmio(guestId: number, all: boolean, commandsToo: boolean): void
+}
+
+/** What commands work on: the parts of one IOMMU. */
+export interface CommandTargets {
+  readonly memory: SparseMemory
+  readonly registers: Registers
+  readonly caches: TranslationCaches
+  readonly deviceTableCache: DeviceTableCache
+  readonly interruptCache: InterruptTableCache
+  readonly devices: DeviceLinks
+  readonly features: Features
+  readonly switches: Switches
+  readonly translator: Translator
+  /** Undefined without a hardware vIOMMU. */
+  readonly viommu: VirtualCommands | undefined
+  /** The capability's IotlbSup. */
+  readonly remoteIotlbs: boolean
+  /** SNP is on: stores have to fall in the window of the exclusion registers. */
+  readonly snp: boolean
+}
+
+/** See the file's comment. */
+export class Commands {
+  /** SPA of the store that failed. */
+  failedLo = 0
+  failedHi = 0
+  /** Opcode of the last command. */
+  lastOpcode = 0
+
+  constructor(private readonly targets: CommandTargets) {}
+
+  /**
+   * Carries out one command.
+   *
+   * @param lo - SPA of the command, for events that name it; `hi` is the high word
+   * @returns one of {@link commandOutcome}
+   */
+  carryOut(w0: number, w1: number, w2: number, w3: number, lo: number, hi: number): number {
+    const { features, deviceTableCache, interruptCache } = this.targets
+    this.lastOpcode = w1 >>> 28
+    switch (this.lastOpcode) {
+      case opcode.completionWait:
+        return this.completionWait(w0, w1, w2, w3)
+      case opcode.invalidateDevtabEntry:
+        if (!namesOnlyDevice(w0, w1, w2, w3)) return commandOutcome.illegal
+        deviceTableCache.invalidate(w0)
+        return commandOutcome.done
+      case opcode.invalidateIommuPages:
+        return this.invalidatePages(w0, w1, w2, w3)
+      case opcode.invalidateIotlbPages:
+        return this.invalidateIotlbPages(w0, w1, w2, w3, lo, hi)
+      case opcode.invalidateInterruptTable:
+        if (!namesOnlyDevice(w0, w1, w2, w3)) return commandOutcome.illegal
+        interruptCache.invalidate(w0)
+        return commandOutcome.done
+      case opcode.prefetchIommuPages:
+        return features.prefetch ? this.prefetch(w0, w1, w2, w3) : commandOutcome.illegal
+      case opcode.completePprRequest:
+        return features.pageRequests ? this.completePpr(w0, w1, w2, w3) : commandOutcome.illegal
+      case opcode.invalidateIommuAll:
+        if (!features.invalidateAll || !namesNothing(w0, w1, w2, w3)) return commandOutcome.illegal
+        this.targets.caches.invalidateAll()
+        deviceTableCache.invalidateAll()
+        interruptCache.invalidateAll()
+        return commandOutcome.done
+      case opcode.insertGuestEvent:
+        return this.insertGuestEvent(w0, w1, w2, w3)
+      case opcode.resetVmmio:
+        return this.resetVmmio(w0, w1, w2, w3)
+      default:
+        return commandOutcome.illegal
+    }
+  }
+
+  private completionWait(w0: number, w1: number, w2: number, w3: number): number {
+    const { memory, registers, devices, switches } = this.targets
+    if ((w1 & 0x0ff00000) !== 0) return commandOutcome.illegal
+    // All commands before it are done but those that devices have to answer.
+    if (devices.pending > 0) return commandOutcome.waits
+    if ((w0 & 1) !== 0) {
+      this.failedLo = w0 & ~7
+      this.failedHi = w1 & 0xfffff
+      if (!this.isInWindow(this.failedLo, this.failedHi)) {
+        const isIllegal = switches.choices.storeOutsideWindow === 'illegal-command-error'
+        return isIllegal ? commandOutcome.illegal : commandOutcome.failed
+      }
+      if (!memory.store64(this.failedLo, this.failedHi, w2, w3)) return commandOutcome.failed
+    }
+    if ((w0 & 2) !== 0) registers.report(status.comWaitInt, controlLo.comWaitIntEn)
+    return commandOutcome.done
+  }
+
+  /** With SNP a store has to fall in the pages from the Completion Store Base to its Limit. */
+  private isInWindow(lo: number, hi: number): boolean {
+    const { registers, snp } = this.targets
+    if (!snp) return true
+    const page = pageNumber(lo, hi)
+    const first = pageNumber(registers.lo(mmio.exclusionBase), registers.hi(mmio.exclusionBase))
+    const last = pageNumber(registers.lo(mmio.exclusionLimit), registers.hi(mmio.exclusionLimit))
+    return page >= first && page <= last
+  }
+
+  private invalidatePages(w0: number, w1: number, w2: number, w3: number): number {
+    const isGuest = (w2 & 4) !== 0
+    if ((w0 & 0xfff00000) !== 0 || (w1 & 0x0fff0000) !== 0 || (w2 & 0xff8) !== 0)
+      return commandOutcome.illegal
+    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, w0)) return commandOutcome.illegal
+    const { caches } = this.targets
+    const domainId = w1 & 0xffff
+    const sizeLog2 = sizeOf(w2, w3)
+    const directories = (w2 & 2) !== 0
+    if (isGuest) caches.invalidateGuest(domainId, w0, w2, w3, sizeLog2, directories)
+    else caches.invalidateHost(domainId, w2, w3, sizeLog2, directories)
+    return commandOutcome.done
+  }
+
+  private invalidateIotlbPages(
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    lo: number,
+    hi: number,
+  ): number {
+    const { features, devices, registers, remoteIotlbs } = this.targets
+    const reservedOfW2 = features.iotlbTypes ? 0xfca : 0xffa
+    if (!remoteIotlbs || (w2 & reservedOfW2) !== 0) {
+      return commandOutcome.illegal
+    }
+    // The PASID comes in three pieces, the middle one first.
+    const pasid = ((w1 >>> 16) & 0xff) | (((w0 >>> 16) & 0xff) << 8) | (((w1 >>> 24) & 0xf) << 16)
+    const isGuest = (w2 & 4) !== 0
+    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, pasid)) return commandOutcome.illegal
+    const deviceId = w0 & 0xffff
+    if (!this.isReachable(deviceId)) return commandOutcome.done
+    const isStarted = devices.invalidate(
+      deviceId,
+      isGuest ? pasid : -1,
+      w2 & ~0xfff,
+      w3,
+      sizeOf(w2, w3),
+      w1 & 0xffff,
+      w0 >>> 24,
+      lo,
+      hi,
+      timeouts[(registers.lo(mmio.control) >>> 5) & 7]!,
+    )
+    return isStarted ? commandOutcome.done : commandOutcome.waits
+  }
+
+  /** Whether an invalidation is sent to a device: to all, or to those alone that may use ATS. */
+  private isReachable(deviceId: number): boolean {
+    const { switches, translator, memory } = this.targets
+    if (switches.choices.iotlbInvalidationWithoutAts === 'sent') return true
+    const slot = translator.deviceTable.entryOf(deviceId, false)
+    return slot >= 0 && (memory.words.array[slot + 3]! & atsEnabled) !== 0
+  }
+
+  private prefetch(w0: number, w1: number, w2: number, w3: number): number {
+    const { switches, translator, caches } = this.targets
+    if ((w0 & 0x00ff0000) !== 0 || (w1 & 0x0ff00000) !== 0 || (w2 & 0xfea) !== 0)
+      return commandOutcome.illegal
+    const isGuest = (w2 & 4) !== 0
+    const pasid = w1 & 0xfffff
+    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, pasid)) return commandOutcome.illegal
+    if (switches.choices.prefetch === 'ignored') return commandOutcome.done
+    const sizeLog2 = sizeOf(w2, w3)
+    const deviceId = w0 & 0xffff
+    if ((w2 & 0x10) !== 0) {
+      const slot = translator.deviceTable.entryOf(deviceId, false)
+      const domainId = slot < 0 ? -1 : this.targets.memory.words.array[slot + 2]! & 0xffff
+      if (domainId >= 0 && isGuest) caches.invalidateGuest(domainId, pasid, w2, w3, sizeLog2, false)
+      else if (domainId >= 0) caches.invalidateHost(domainId, w2, w3, sizeLog2, false)
+    }
+    const flags = switches.choices.prefetchFaults === 'silent' ? request.prefetch : 0
+    const step = sizeLog2 > 30 ? 2 ** 30 : 2 ** sizeLog2
+    let pageLo = w2 & ~0xfff
+    let pageHi = w3
+    for (let n = w0 >>> 24; n > 0; n--) {
+      translator.translate(deviceId, isGuest ? pasid : -1, pageLo, pageHi, flags)
+      const next = (pageLo >>> 0) + step
+      pageLo = next | 0
+      if (next >= 2 ** 32) pageHi = (pageHi + 1) | 0
+    }
+    return commandOutcome.done
+  }
+
+  private completePpr(w0: number, w1: number, w2: number, w3: number): number {
+    const isGuest = (w2 & 4) !== 0
+    const pasid = w1 & 0xfffff
+    const isLegal = w0 >>> 16 === 0 && (w1 & 0x0ff00000) === 0 && (w2 & ~4) === 0 && (w3 & 0xffff0e00) === 0
+    if (!isLegal || !this.mayBeGuest(w2)) return commandOutcome.illegal
+    // Whether the device asked is not checked.
+    const response = w3 >>> 12
+    const isSent = this.targets.devices.respond(w0, isGuest ? pasid : -1, w3 & 0x1ff, response)
+    return isSent ? commandOutcome.done : commandOutcome.waits
+  }
+
+  private insertGuestEvent(w0: number, w1: number, w2: number, w3: number): number {
+    const { viommu } = this.targets
+    if (viommu === undefined || w0 !== 0 || (w1 & 0x0fff0000) !== 0 || w2 !== 0 || w3 !== 0) {
+      return commandOutcome.illegal
+    }
+    viommu.insertGuestEvent(w1 & 0xffff)
+    return commandOutcome.done
+  }
+
+  private resetVmmio(w0: number, w1: number, w2: number, w3: number): number {
+    const { viommu } = this.targets
+    if (viommu === undefined || (w0 & 0x6fff0000) !== 0 || w1 << 4 !== 0 || w2 !== 0 || w3 !== 0) {
+      return commandOutcome.illegal
+    }
+    viommu.resetVmmio(w0 & 0xffff, (w0 & 0x10000000) !== 0, w0 < 0)
+    return commandOutcome.done
+  }
+
+  /** GN=1 asks for guest tables. */
+  private mayBeGuest(w2: number): boolean {
+    return (w2 & 4) === 0 || this.targets.features.guestTables
+  }
+
+  private hasStrayPasid(isGuest: boolean, pasid: number): boolean {
+    return !isGuest && pasid !== 0 && this.targets.switches.choices.strayPasid === 'illegal'
+  }
+}
+
+const namesOnlyDevice = (w0: number, w1: number, w2: number, w3: number): boolean =>
+  w0 >>> 16 === 0 && w1 << 4 === 0 && w2 === 0 && w3 === 0
+
+const namesNothing = (w0: number, w1: number, w2: number, w3: number): boolean =>
+  w0 === 0 && w1 << 4 === 0 && w2 === 0 && w3 === 0
+
+/** log2 of the bytes that an invalidation names: a page, or what the address encodes. */
+const sizeOf = (w2: number, w3: number): number => ((w2 & 1) === 0 ? 12 : trailingOnesSizeLog2(w2, w3, 31))
+
+/** Page number of an address of 52 bits, exact in a double. */
+const pageNumber = (lo: number, hi: number): number => (hi & 0xfffff) * 2 ** 20 + (lo >>> 12)
