@@ -8,8 +8,17 @@ import { replay } from '@nestwalk/hardware'
 import type { Replay } from '@nestwalk/hardware'
 import { exitCode } from './output.js'
 import type { Output } from './output.js'
-import { ReplayTable, snapshotName, tellMismatches, tellVerdict, totalsOf } from './replay-report.js'
+import {
+  disagrees,
+  ReplayTable,
+  snapshotName,
+  tellMismatches,
+  tellVerdict,
+  totalsOf,
+} from './replay-report.js'
+import type { TraceReplay } from './replay-report.js'
 import { DamagedFileError, findSnapshots, readSnapshotFile } from './snapshot-files.js'
+import { replayTraceOf } from './trace-files.js'
 import type { SnapshotFile } from './snapshot-files.js'
 
 /** What the command line said. */
@@ -67,6 +76,7 @@ async function replayFiles(files: readonly SnapshotFile[], json: boolean, out: O
   }
   const table = new ReplayTable(files)
   const replays: Replay[] = []
+  const traces: TraceReplay[] = []
   tell(table.heading())
   try {
     for (const file of files) {
@@ -75,12 +85,18 @@ async function replayFiles(files: readonly SnapshotFile[], json: boolean, out: O
       replays.push(result)
       progress('')
       tell(table.row(file, result))
+      if (file.caseName === files[replays.length]?.caseName) continue
+      const ofCase = files.filter(({ caseName }) => caseName === file.caseName)
+      const trace = await replayTraceOf(ofCase)
+      if (trace === undefined) continue
+      traces.push(trace)
+      tell(table.traceRow(trace))
     }
   } finally {
     progress('')
   }
-  const totals = totalsOf(files, replays)
+  const totals = totalsOf(files, replays, traces)
   tell(table.total(totals) + tellMismatches(totals) + tellVerdict(totals))
   if (json) out.stdout(`${JSON.stringify(totals)}\n`)
-  return totals.mismatches === 0 ? exitCode.yes : exitCode.no
+  return disagrees(totals) ? exitCode.no : exitCode.yes
 }

@@ -77,7 +77,8 @@ function parse(path: string, text: string): unknown {
   }
 }
 
-function unpack(path: string, packed: Uint8Array): Uint8Array {
+/** @throws DamagedFileError for what is no whole gzip file */
+export function unpack(path: string, packed: Uint8Array): Uint8Array {
   try {
     return gunzipSync(packed)
   } catch (error) {
@@ -95,7 +96,8 @@ const problems = new Map([
   ['EISDIR', 'is a folder, where a file belongs: give it another name'],
 ])
 
-async function orDamaged<T>(path: string, read: () => Promise<T>): Promise<T> {
+/** @throws DamagedFileError for what `read` throws */
+export async function orDamaged<T>(path: string, read: () => Promise<T>): Promise<T> {
   try {
     return await read()
   } catch (error) {

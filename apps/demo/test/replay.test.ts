@@ -2,6 +2,7 @@ import { cp, mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/p
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { gunzipSync, gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { replayCommand } from '../src/replay.js'
 
@@ -118,6 +119,14 @@ describe('a replay that agrees', () => {
       requests: 200,
       open: { 'above-width': 20, 'devid-beyond-table': 22 },
       firstMismatches: [],
+      interrupts: {
+        traces: 0,
+        interrupts: 0,
+        compared: 0,
+        skipped: {},
+        mismatches: 0,
+        firstMismatches: [],
+      },
     })
     expect(stderr).toBe('')
     expect(code).toBe(0)
@@ -254,5 +263,45 @@ describe('damaged input returns 3 and one sentence that names the file', () => {
       "nestwalk replay: synthetic/segments/snap-s00.json: queries[7].pa is "nowhere", which is no number: write a whole number below 2^53, or its hexadecimal digits as "0x..."
       "
     `)
+  })
+})
+
+describe('the interrupts of a trace', () => {
+  /** The smallest case with interrupt remapping, its trace changed. */
+  async function withTrace(change: (text: string) => string): Promise<string> {
+    const folder = await folderWith('qemu-linux/k612-ir/idle')
+    const trace = gunzipSync(await readFile(join(corpus, 'qemu-linux/k612-ir/trace.jsonl.gz'))).toString()
+    const changed = gzipSync(Buffer.from(change(trace)))
+    await writeFile(join(folder, 'qemu-linux/k612-ir/trace.jsonl.gz'), changed)
+    return folder
+  }
+
+  it('are compared too, and have a row below the snapshots of their case', async () => {
+    const { code, stdout } = await run(await withTrace((text) => text))
+    expect(stdout).toContain('\n  interrupts                  927       927         0           0\n')
+    expect(code).toBe(0)
+  })
+
+  it('are told where they differ, by their line, and make the exit code 1', async () => {
+    // The vector of every message that went out for one entry.
+    const folder = await withTrace((text) => text.replaceAll('"data":"0x4030"', '"data":"0x4031"'))
+    const { code, stdout } = await run(folder)
+    expect(stdout).toMatch(
+      /interrupts with another answer:\n {2}qemu-linux\/k612-ir, line \d+: .* writes 0x2 to/,
+    )
+    expect(stdout).toMatch(/expected {2}remapped, 0x4031 to 0xfee00000/)
+    expect(code).toBe(1)
+  })
+
+  it.each([
+    ['is not a whole gzip file', Buffer.from('no gzip')],
+    ['line 1', gzipSync(Buffer.from('{"k":"msi"}\n'))],
+  ])('are not read from a damaged file: %s', async (problem, bytes) => {
+    const folder = await withTrace((text) => text)
+    await writeFile(join(folder, 'qemu-linux/k612-ir/trace.jsonl.gz'), bytes)
+    const { code, stderr } = await run(folder)
+    expect(stderr).toContain('trace.jsonl.gz')
+    expect(stderr).toContain(problem)
+    expect(code).toBe(3)
   })
 })

@@ -11,6 +11,7 @@ import { loadPages } from '../memory/image.js'
 import { load64 } from '../memory/memory.js'
 import { SparseMemory } from '../memory/sparse-memory.js'
 import { mmio } from '../mmio.js'
+import type { SwitchChoices } from '../switches.js'
 import type { Request, Translation } from '../translation.js'
 import type { EventWords, StoredWord } from './query.js'
 import type { Snapshot } from './snapshot.js'
@@ -58,11 +59,18 @@ export class ColdChip {
   /** The recorded pages as 32-bit words. */
   private readonly recorded: Int32Array
 
-  constructor(private readonly snapshot: Snapshot) {
+  constructor(
+    private readonly snapshot: Snapshot,
+    switches: Partial<SwitchChoices>,
+  ) {
     this.memory = SparseMemory.create(snapshot.memoryBytes)
     loadPages(this.memory, snapshot.pages, snapshot.pageBytes)
     this.recorded = wordsOf(snapshot.pageBytes)
-    this.chip = Iommu.create({ memory: this.memory, features: snapshot.features ?? featuresNotRecorded })
+    this.chip = Iommu.create({
+      memory: this.memory,
+      features: snapshot.features ?? featuresNotRecorded,
+      switches,
+    })
     for (const offset of writtenRegisters) {
       const value = snapshot.registers.get(offset)
       if (value !== undefined) this.chip.writeMmio(offset, 8, value)

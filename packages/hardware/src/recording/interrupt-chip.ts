@@ -4,21 +4,14 @@
  * @packageDocumentation
  */
 import { wordOf } from '@nestwalk/bits'
-import { DeviceTableCache } from '../cache/device-table-cache.js'
-import { Iotlb } from '../cache/iotlb.js'
-import { featuresOf, nestingFeatures } from '../features.js'
+import { nestingFeatures } from '../features.js'
 import { interruptOutcome, interruptWord } from '../interrupt/interrupt-answer.js'
-import { InterruptTableCache } from '../interrupt/interrupt-cache.js'
-import { defaultInterruptSwitches } from '../interrupt/interrupt-switches.js'
-import { InterruptRemapper } from '../interrupt/remap.js'
+import { Iommu } from '../iommu.js'
 import { loadPages } from '../memory/image.js'
 import { load64, store64 } from '../memory/memory.js'
 import { SparseMemory } from '../memory/sparse-memory.js'
 import { mmio } from '../mmio.js'
-import { Registers } from '../registers.js'
-import { switches } from '../switches.js'
 import { request } from '../walk/answer.js'
-import { DeviceTable } from '../walk/device-table.js'
 import type { RecordedMessage } from './interrupt-records.js'
 import type { Snapshot } from './snapshot.js'
 
@@ -45,39 +38,17 @@ const addressEnd = 1n << 52n
 /** See the file's comment. */
 export class InterruptChip {
   private readonly memory: SparseMemory
-  private readonly remapper: InterruptRemapper
+  private readonly chip: Iommu
 
   /** @param snapshot - undefined: a chip after a reset, on 64 KiB of memory */
   constructor(snapshot: Snapshot | undefined) {
-    const memory = SparseMemory.create(snapshot?.memoryBytes ?? 0x10000)
-    const features = featuresOf(snapshot?.features ?? nestingFeatures)
-    const registers = Registers.create(memory.words, features)
-    const deviceTable = new DeviceTable(
-      memory,
-      registers,
-      Iotlb.create(memory.words),
-      DeviceTableCache.create(memory.words),
-      features,
-      switches(),
-      false,
-    )
-    if (snapshot !== undefined) loadPages(memory, snapshot.pages, snapshot.pageBytes)
+    this.memory = SparseMemory.create(snapshot?.memoryBytes ?? 0x10000)
+    if (snapshot !== undefined) loadPages(this.memory, snapshot.pages, snapshot.pageBytes)
+    this.chip = Iommu.create({ memory: this.memory, features: snapshot?.features ?? nestingFeatures })
     for (const offset of writtenRegisters) {
       const value = snapshot?.registers.get(offset)
-      if (value !== undefined) registers.writeMmio(offset, 8, value)
+      if (value !== undefined) this.chip.writeMmio(offset, 8, value)
     }
-    deviceTable.controlChanged()
-    this.memory = memory
-    this.remapper = new InterruptRemapper({
-      memory,
-      registers,
-      deviceTable,
-      features,
-      switches: defaultInterruptSwitches,
-      cache: InterruptTableCache.create(memory.words),
-      reportEvent: () => false,
-      writeGaLog: () => undefined,
-    })
   }
 
   /** The 128 bits at an address; undefined where no entry can be: beyond the memory, or not aligned. */
@@ -90,9 +61,8 @@ export class InterruptChip {
 
   /** Looks what becomes of an interrupt; nothing changes. */
   ask(deviceId: number, { address, data }: RecordedMessage): InterruptAnswer {
-    this.memory.words.activate()
-    const became = this.remapper.remap(deviceId, ...halves(address), data, request.fresh)
-    const { result } = this.remapper
+    const became = this.chip.interrupt(deviceId, ...halves(address), data, request.fresh)
+    const result = this.chip.interruptResult
     const word = (at: number): number => result[at] ?? 0
     const pair = (at: number): bigint => wordOf(word(at), word(at + 1))
     const kinds = Object.keys(interruptOutcome) as InterruptAnswer['kind'][]

@@ -25,7 +25,7 @@ export type InterruptSkipReason =
   | 'no-message'
   /** A table entry was used, but not recorded, or it was a short one. */
   | 'no-entry'
-  /** No table was used, and whether the IOMMU was on is not known. */
+  /** No table was used, though the chip would have used one, and whether it was on is not known. */
   | 'enable-unknown'
   /** The entry was recorded at an address that no snapshot has, or that is not aligned. */
   | 'no-place'
@@ -97,10 +97,13 @@ function ask(
   { deviceId, message, entry, isEnabled }: RecordedInterrupt,
 ): Comparison | InterruptSkipReason {
   if (entry === undefined) {
-    if (isEnabled === undefined) return 'enable-unknown'
-    if (!isEnabled) return { asked: 'off', answer: off.ask(deviceId, message) }
+    if (isEnabled === false) return { asked: 'off', answer: off.ask(deviceId, message) }
     const [chip] = chips
-    return chip === undefined ? 'no-snapshot' : { asked: 'snapshot', answer: chip.ask(deviceId, message) }
+    if (chip === undefined) return 'no-snapshot'
+    const answer = chip.ask(deviceId, message)
+    // A message that a chip lets pass when on, it lets pass when off: then it need not be known.
+    if (isEnabled === undefined && answer.kind !== 'forwarded') return 'enable-unknown'
+    return { asked: 'snapshot', answer }
   }
   const { words } = entry
   if (words === undefined) return 'no-entry'

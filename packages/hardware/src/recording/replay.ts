@@ -8,6 +8,7 @@ import { ColdChip } from './cold-chip.js'
 import { compare } from './compare.js'
 import type { Difference } from './compare.js'
 import type { Query } from './query.js'
+import type { SwitchChoices } from '../switches.js'
 import type { Snapshot } from './snapshot.js'
 
 /** Why a query cannot be compared. */
@@ -34,11 +35,15 @@ export interface Replay {
   readonly openCompared: Readonly<Record<string, number>>
 }
 
-/** See the file's comment. Each query is asked from cold caches, and none sees what another did. */
-export function replay(snapshot: Snapshot): Replay {
+/**
+ * See the file's comment. Each query is asked from cold caches, and none sees what another did.
+ *
+ * @param switches - choices where the manual leaves one; the recorded answers follow the defaults
+ */
+export function replay(snapshot: Snapshot, switches: Partial<SwitchChoices> = {}): Replay {
   const { queries, registers } = snapshot
   if (!registers.has(mmio.deviceTableBase)) return skipAll(queries.length, 'no-device-table')
-  const chip = new ColdChip(snapshot)
+  const chip = new ColdChip(snapshot, switches)
   const mismatches: Mismatch[] = []
   const openCompared: Record<string, number> = {}
   queries.forEach((query, index) => {
