@@ -39,6 +39,10 @@ export type {
   Query,
   StoredWord,
 } from './recording/query.js'
+export { readInterruptRecords } from './recording/interrupt-records.js'
+export type { RecordedInterrupt } from './recording/interrupt-records.js'
+export { replayInterrupts } from './recording/interrupt-replay.js'
+export type { InterruptMismatch, InterruptReplay, InterruptSkipReason } from './recording/interrupt-replay.js'
 export { RecordingError } from './recording/recording-error.js'
 export { replay } from './recording/replay.js'
 export type { Mismatch, Replay, SkipReason } from './recording/replay.js'

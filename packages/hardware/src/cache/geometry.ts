@@ -11,7 +11,7 @@
 export type Replacement = 'lru' | 'fifo' | 'random'
 
 /** One table for all entries. It grows with what it holds. */
-export interface HashedGeometry {
+interface HashedGeometry {
   readonly kind: 'hashed'
   /** It grows to 2^`capacityLog2` slots, 6 to 24: when three quarters are live and one more comes, it is emptied. */
   readonly capacityLog2?: number

@@ -36,7 +36,7 @@ export function createIotlb(
 /** The cache of the hashed shape. */
 export const Iotlb = {
   /**
-   * @param capacityLog2 - see `HashedGeometry`
+   * @param capacityLog2 - see `CacheGeometry`
    * @param stampLimit - wide invalidations after which it numbers them anew
    */
   create: (words: Words, capacityLog2 = defaultCapacityLog2, stampLimit = lastStamp): Iotlb =>
