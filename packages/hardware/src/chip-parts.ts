@@ -13,6 +13,7 @@ import { InterruptTableCache } from './interrupt/interrupt-cache.js'
 import type { SparseMemory } from './memory/sparse-memory.js'
 import type { PciIdentity } from './pci/config-space.js'
 import { PciFunction } from './pci/pci-function.js'
+import { DeferredCommands } from './queue/deferred-commands.js'
 import { Registers } from './registers.js'
 import { switches } from './switches.js'
 import type { SwitchChoices, Switches } from './switches.js'
@@ -55,6 +56,8 @@ export interface ChipParts {
   readonly deviceTableCache: DeviceTableCache
   readonly interruptCache: InterruptTableCache
   readonly devices: DeviceLinks
+  /** Null where invalidations take effect as they are fetched. */
+  readonly deferred: DeferredCommands | null
 }
 
 /** @throws RangeError for an option that is out of its limits */
@@ -82,6 +85,7 @@ export function createParts(options: IommuOptions): ChipParts {
     deviceTableCache: DeviceTableCache.create(words),
     interruptCache: InterruptTableCache.create(words, design.interruptEntries),
     devices: DeviceLinks.create(words),
+    deferred: design.invalidations === 'as-fetched' ? null : DeferredCommands.create(words),
   }
 }
 
@@ -99,5 +103,6 @@ export function forkParts(parts: ChipParts, memory: SparseMemory): ChipParts {
     deviceTableCache: parts.deviceTableCache.forkOnto(words),
     interruptCache: parts.interruptCache.forkOnto(words),
     devices: parts.devices.forkOnto(words),
+    deferred: parts.deferred?.forkOnto(words) ?? null,
   }
 }

@@ -30,6 +30,8 @@ export interface MicroArchitecture {
   readonly cachesAbsent: boolean
   /** Entries of the interrupt-table cache. Default 65536. */
   readonly interruptEntries: number
+  /** When invalidations take effect: as they are fetched, or only when a COMPLETION_WAIT needs it. Default: as fetched. */
+  readonly invalidations: 'as-fetched' | 'at-completion-wait'
 }
 
 export const defaultMicroArchitecture: MicroArchitecture = {
@@ -40,6 +42,7 @@ export const defaultMicroArchitecture: MicroArchitecture = {
   gcr3Cache: null,
   cachesAbsent: false,
   interruptEntries: 1 << 16,
+  invalidations: 'as-fetched',
 }
 
 interface Caches {

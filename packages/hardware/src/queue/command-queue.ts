@@ -12,6 +12,7 @@ import { ringBytes } from '../registers.js'
 import type { Registers } from '../registers.js'
 import { commandOutcome } from './commands.js'
 import type { Commands } from './commands.js'
+import type { DeferredCommands } from './deferred-commands.js'
 import { logEvent } from './event-log.js'
 import { addOffset, carry } from './log-writer.js'
 
@@ -20,7 +21,13 @@ export interface CommandQueueParts {
   readonly memory: SparseMemory
   readonly registers: Registers
   readonly commands: Commands
+  /** Null: every command is carried out as it is fetched. */
+  readonly deferred: DeferredCommands | null
 }
+
+/** Opcodes of a wait, and of the invalidations that may be put off until then: 2 to 5, and 8. */
+const completionWait = 1
+const deferrable = 0b1_0011_1100
 
 /** Event words by what went wrong: ILLEGAL_COMMAND_ERROR, or COMMAND_HARDWARE_ERROR with type 1, master abort. */
 const illegalCommand = 0x50000000
@@ -33,7 +40,7 @@ const event = new Int32Array(4)
  *
  * @returns false if nothing moved: no command, a queue that does not run, or a command that waits for a device
  */
-export function stepCommand({ memory, registers, commands }: CommandQueueParts): boolean {
+export function stepCommand({ memory, registers, commands, deferred }: CommandQueueParts): boolean {
   if (!registers.commandsRun) return false
   const size = ringBytes(registers.hi(mmio.commandBase))
   const head = registers.lo(mmio.commandHead) & (size - 1)
@@ -47,7 +54,14 @@ export function stepCommand({ memory, registers, commands }: CommandQueueParts):
     return true
   }
   const pool = memory.words.array
-  const outcome = commands.carryOut(pool[word]!, pool[word + 1]!, pool[word + 2]!, pool[word + 3]!, lo, hi)
+  const w0 = pool[word]!
+  const w1 = pool[word + 1]!
+  const w2 = pool[word + 2]!
+  const w3 = pool[word + 3]!
+  const outcome =
+    deferred === null
+      ? commands.carryOut(w0, w1, w2, w3, lo, hi)
+      : takeDeferring(commands, deferred, w0, w1, w2, w3, lo, hi)
   switch (outcome) {
     case commandOutcome.done:
       registers.set(mmio.commandHead, (head + 16) & (size - 1), 0)
@@ -61,6 +75,26 @@ export function stepCommand({ memory, registers, commands }: CommandQueueParts):
       halt(registers, memory, commandHardwareError, commands.failedLo, commands.failedHi)
       return true
   }
+}
+
+/** Puts an invalidation off; a wait has those before it carried out first. */
+function takeDeferring(
+  commands: Commands,
+  deferred: DeferredCommands,
+  w0: number,
+  w1: number,
+  w2: number,
+  w3: number,
+  lo: number,
+  hi: number,
+): number {
+  const opcode = w1 >>> 28
+  if (((deferrable >>> opcode) & 1) === 1) {
+    if (!commands.isLegal(w0, w1, w2, w3)) return commandOutcome.illegal
+    return deferred.put(commands, w0, w1, w2, w3, lo, hi) ? commandOutcome.done : commandOutcome.waits
+  }
+  if (opcode === completionWait && !deferred.drain(commands)) return commandOutcome.waits
+  return commands.carryOut(w0, w1, w2, w3, lo, hi)
 }
 
 /** Stops the queue with the head where it is, and tells software. */

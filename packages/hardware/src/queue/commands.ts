@@ -78,6 +78,8 @@ export class Commands {
   failedHi = 0
   /** Opcode of the last command. */
   lastOpcode = 0
+  /** Whether {@link carryOut} only says what is legal. */
+  private checksOnly = false
 
   constructor(private readonly targets: CommandTargets) {}
 
@@ -95,7 +97,7 @@ export class Commands {
         return this.completionWait(w0, w1, w2, w3)
       case opcode.invalidateDevtabEntry:
         if (!namesOnlyDevice(w0, w1, w2, w3)) return commandOutcome.illegal
-        deviceTableCache.invalidate(w0)
+        if (!this.checksOnly) deviceTableCache.invalidate(w0)
         return commandOutcome.done
       case opcode.invalidateIommuPages:
         return this.invalidatePages(w0, w1, w2, w3)
@@ -103,7 +105,7 @@ export class Commands {
         return this.invalidateIotlbPages(w0, w1, w2, w3, lo, hi)
       case opcode.invalidateInterruptTable:
         if (!namesOnlyDevice(w0, w1, w2, w3)) return commandOutcome.illegal
-        interruptCache.invalidate(w0)
+        if (!this.checksOnly) interruptCache.invalidate(w0)
         return commandOutcome.done
       case opcode.prefetchIommuPages:
         return features.prefetch ? this.prefetch(w0, w1, w2, w3) : commandOutcome.illegal
@@ -111,9 +113,7 @@ export class Commands {
         return features.pageRequests ? this.completePpr(w0, w1, w2, w3) : commandOutcome.illegal
       case opcode.invalidateIommuAll:
         if (!features.invalidateAll || !namesNothing(w0, w1, w2, w3)) return commandOutcome.illegal
-        this.targets.caches.invalidateAll()
-        deviceTableCache.invalidateAll()
-        interruptCache.invalidateAll()
+        if (!this.checksOnly) this.invalidateAll()
         return commandOutcome.done
       case opcode.insertGuestEvent:
         return this.insertGuestEvent(w0, w1, w2, w3)
@@ -122,6 +122,14 @@ export class Commands {
       default:
         return commandOutcome.illegal
     }
+  }
+
+  /** Whether a command is legal; nothing is done. */
+  isLegal(w0: number, w1: number, w2: number, w3: number): boolean {
+    this.checksOnly = true
+    const outcome = this.carryOut(w0, w1, w2, w3, 0, 0)
+    this.checksOnly = false
+    return outcome !== commandOutcome.illegal
   }
 
   private completionWait(w0: number, w1: number, w2: number, w3: number): number {
@@ -152,11 +160,18 @@ export class Commands {
     return page >= first && page <= last
   }
 
+  private invalidateAll(): void {
+    this.targets.caches.invalidateAll()
+    this.targets.deviceTableCache.invalidateAll()
+    this.targets.interruptCache.invalidateAll()
+  }
+
   private invalidatePages(w0: number, w1: number, w2: number, w3: number): number {
     const isGuest = (w2 & 4) !== 0
     if ((w0 & 0xfff00000) !== 0 || (w1 & 0x0fff0000) !== 0 || (w2 & 0xff8) !== 0)
       return commandOutcome.illegal
     if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, w0)) return commandOutcome.illegal
+    if (this.checksOnly) return commandOutcome.done
     const { caches } = this.targets
     const domainId = w1 & 0xffff
     const sizeLog2 = sizeOf(w2, w3)
@@ -184,7 +199,7 @@ export class Commands {
     const isGuest = (w2 & 4) !== 0
     if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, pasid)) return commandOutcome.illegal
     const deviceId = w0 & 0xffff
-    if (!this.isReachable(deviceId)) return commandOutcome.done
+    if (this.checksOnly || !this.isReachable(deviceId)) return commandOutcome.done
     const isStarted = devices.invalidate(
       deviceId,
       isGuest ? pasid : -1,
