@@ -25,6 +25,7 @@ import type { PageRequest, PageRequestOutcome } from './page-requests.js'
 import type { ConfigBytes } from './pci/pci-function.js'
 import type { AccessBytes, IommuPort } from './port.js'
 import { stepCommand } from './queue/command-queue.js'
+import type { CommandQueueParts } from './queue/command-queue.js'
 import { Commands } from './queue/commands.js'
 import { logEvent } from './queue/event-log.js'
 import { logGuestInterrupt } from './queue/ga-log.js'
@@ -48,7 +49,7 @@ export class Iommu implements IommuPort {
   readonly interruptResult: Int32Array
   private readonly translator: Translator
   private readonly remapper: InterruptRemapper
-  private readonly commands: Commands
+  private readonly queue: CommandQueueParts
   private readonly counting: ChipCounting
   private readonly face: FunctionRegisters
 
@@ -81,12 +82,13 @@ export class Iommu implements IommuPort {
       writeGaLog: (lo, hi) => logGuestInterrupt(registers, memory, lo, hi),
       count: (source, deviceId, domainId) => this.counting.count(source, 1, deviceId, domainId, -1),
     })
-    this.commands = new Commands({
+    const commands = new Commands({
       ...parts,
       translator: this.translator,
       viommu: undefined,
       remoteIotlbs: pci.identity.iotlbSup,
     })
+    this.queue = { memory, registers, commands, deferred: parts.deferred }
     this.result = this.translator.result
     this.interruptResult = this.remapper.result
   }
@@ -140,8 +142,8 @@ export class Iommu implements IommuPort {
    */
   step(): boolean {
     this.memory.words.activate()
-    const moved = stepCommand({ ...this.parts, commands: this.commands })
-    if (moved) this.counting.countCommand(this.commands.lastOpcode)
+    const moved = stepCommand(this.queue)
+    if (moved && this.counting.isOn) this.counting.countCommand(this.queue.commands.lastOpcode)
     return moved
   }
 

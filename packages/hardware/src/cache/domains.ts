@@ -93,13 +93,6 @@ export class Domains {
     words.write(scope + ScopeWord.sizesHi, 0)
   }
 
-  /** Whether entries of a size may be live in a scope. */
-  mayHold(scope: number, sizeLog2: number): boolean {
-    const pool = this.words.array
-    if (sizeLog2 < 44) return (pool[scope + ScopeWord.sizesLo]! & (1 << (sizeLog2 - 12))) !== 0
-    return (pool[scope + ScopeWord.sizesHi]! & (1 << (sizeLog2 - 44))) !== 0
-  }
-
   /** Visits both scopes of every domain that may have been met. */
   eachScope(visit: (scope: number) => void): void {
     for (const page of this.pages) {

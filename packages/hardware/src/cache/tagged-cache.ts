@@ -288,15 +288,20 @@ export abstract class TaggedCache extends FoundEntry {
 
   private probeRange(scope: number, tag: number, pageLo: number, tagHi: number, sizeLog2: number): void {
     const pool = this.words.array
-    for (let size = 12; size < 64; size++) {
-      if (!this.domains.mayHold(scope, size)) continue
-      const lo = pageLo & ~lowMaskLo(size - 12)
-      const hi = tagHi & ~lowMaskHi(size - 12)
-      const count = size >= sizeLog2 ? 1 : 2 ** (sizeLog2 - size)
-      for (let i = 0; i < count; i++) {
-        // No cache has so many entries that the high words in the range differ.
-        const at = this.findLive(pool, scope, lo + i * 2 ** (size - 12), hi, tag | entry.sizeBits(size))
-        if (at >= 0) this.drop(at, scope)
+    for (let base = 12; base <= 44; base += 32) {
+      // Entries that are dropped meanwhile may take their size with them, but no size comes up.
+      let sizes = pool[scope + (base === 12 ? ScopeWord.sizesLo : ScopeWord.sizesHi)]!
+      while (sizes !== 0) {
+        const size = base + 31 - Math.clz32(sizes & -sizes)
+        sizes &= sizes - 1
+        const lo = pageLo & ~lowMaskLo(size - 12)
+        const hi = tagHi & ~lowMaskHi(size - 12)
+        const count = size >= sizeLog2 ? 1 : 2 ** (sizeLog2 - size)
+        for (let i = 0; i < count; i++) {
+          // No cache has so many entries that the high words in the range differ.
+          const at = this.findLive(pool, scope, lo + i * 2 ** (size - 12), hi, tag | entry.sizeBits(size))
+          if (at >= 0) this.drop(at, scope)
+        }
       }
     }
   }
