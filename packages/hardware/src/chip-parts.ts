@@ -19,6 +19,8 @@ import { switches } from './switches.js'
 import type { SwitchChoices, Switches } from './switches.js'
 import { defaultMicroArchitecture, TranslationCaches } from './translation-caches.js'
 import type { MicroArchitecture } from './translation-caches.js'
+import { VirtualState } from './virtual/virtual-state.js'
+import type { VirtualOptions } from './virtual/virtual-state.js'
 
 /** What an IOMMU is made with. */
 export interface IommuOptions {
@@ -40,6 +42,8 @@ export interface IommuOptions {
    * so that checkers see what they check.
    */
   readonly tablePageCache?: boolean
+  /** Room of the hardware vIOMMU, where EFR.vIommuSup says that there is one. */
+  readonly virtual?: VirtualOptions
 }
 
 /** See the file's comment. */
@@ -58,6 +62,8 @@ export interface ChipParts {
   readonly devices: DeviceLinks
   /** Null where invalidations take effect as they are fetched. */
   readonly deferred: DeferredCommands | null
+  /** Null without EFR.vIommuSup. */
+  readonly virtual: VirtualState | null
 }
 
 /** @throws RangeError for an option that is out of its limits */
@@ -76,7 +82,7 @@ export function createParts(options: IommuOptions): ChipParts {
     snp: options.snp ?? false,
     tablePageCache: options.tablePageCache ?? false,
     pci: PciFunction.create(words, { features, npCache: design.cachesAbsent, ...options.pci }),
-    registers: Registers.create(words, features),
+    registers: Registers.create(words, features, options.snp),
     counters: PerformanceCounters.create(
       words,
       hasCounters ? (options.counters ?? defaultCounterShape) : null,
@@ -86,6 +92,7 @@ export function createParts(options: IommuOptions): ChipParts {
     interruptCache: InterruptTableCache.create(words, design.interruptEntries),
     devices: DeviceLinks.create(words),
     deferred: design.invalidations === 'as-fetched' ? null : DeferredCommands.create(words),
+    virtual: features.viommu ? VirtualState.create(words, options.virtual) : null,
   }
 }
 
@@ -104,5 +111,6 @@ export function forkParts(parts: ChipParts, memory: SparseMemory): ChipParts {
     interruptCache: parts.interruptCache.forkOnto(words),
     devices: parts.devices.forkOnto(words),
     deferred: parts.deferred?.forkOnto(words) ?? null,
+    virtual: parts.virtual?.forkOnto(words) ?? null,
   }
 }

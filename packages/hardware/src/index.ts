@@ -60,6 +60,7 @@ export type {
   Tag,
   Translation,
 } from './translation.js'
+export * from './virtual/index.js'
 export { dirtyKept, mayExecute, mayRead, mayWrite, userMay } from './walk/rights.js'
 export type { TableKind, WalkTrace } from './walk/trace.js'
 export { outcome, request, resultWord, source } from './walk/answer.js'

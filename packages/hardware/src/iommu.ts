@@ -32,6 +32,7 @@ import { logGuestInterrupt } from './queue/ga-log.js'
 import { describe, describeAts, describeInterrupt } from './translation.js'
 import type { AtsAnswer, InterruptAnswer, InterruptRequest, Request, Translation } from './translation.js'
 import { request } from './walk/answer.js'
+import { VirtualIommus } from './virtual/virtual-iommus.js'
 import type { WalkTrace } from './walk/trace.js'
 import { Translator } from './walk/translate.js'
 
@@ -52,6 +53,7 @@ export class Iommu implements IommuPort {
   private readonly queue: CommandQueueParts
   private readonly counting: ChipCounting
   private readonly face: FunctionRegisters
+  private readonly virtualIommus: VirtualIommus | null
 
   private constructor(private readonly parts: ChipParts) {
     const { memory, registers, deviceTableCache, features, caches, pci, snp } = parts
@@ -70,6 +72,8 @@ export class Iommu implements IommuPort {
       platform,
     )
     this.face = new FunctionRegisters(registers, pci)
+    const virtual = this.virtualOf(parts)
+    this.virtualIommus = virtual
     this.counting = new ChipCounting(parts, this.translator)
     this.remapper = new InterruptRemapper({
       memory,
@@ -78,14 +82,19 @@ export class Iommu implements IommuPort {
       deviceTable: this.translator.deviceTable,
       switches: parts.switches.choices,
       cache: parts.interruptCache,
-      reportEvent: (event) => logEvent(registers, memory, event),
+      reportEvent: (event) => {
+        const slot = deviceTableCache.slotOf(event[0]! & 0xffff)
+        return (
+          virtual?.routeEvent(slot === 0 ? -1 : slot, event) === true || logEvent(registers, memory, event)
+        )
+      },
       writeGaLog: (lo, hi) => logGuestInterrupt(registers, memory, lo, hi),
       count: (source, deviceId, domainId) => this.counting.count(source, 1, deviceId, domainId, -1),
     })
     const commands = new Commands({
       ...parts,
       translator: this.translator,
-      viommu: undefined,
+      viommu: virtual ?? undefined,
       remoteIotlbs: pci.identity.iotlbSup,
     })
     this.queue = { memory, registers, commands, deferred: parts.deferred }
@@ -218,7 +227,8 @@ export class Iommu implements IommuPort {
   /** Takes a page request of a device (PRI). RangeError for values out of range. */
   pageRequest(asked: PageRequest): PageRequestOutcome {
     this.memory.words.activate()
-    return receivePageRequest({ ...this.parts, deviceTable: this.translator.deviceTable }, asked)
+    const { deviceTable } = this.translator
+    return receivePageRequest({ ...this.parts, deviceTable, guests: this.virtualIommus }, asked)
   }
 
   /** The next message to a device; undefined when there is none. */
@@ -247,6 +257,21 @@ export class Iommu implements IommuPort {
     devices.elapse(milliseconds, (deviceId, lo, hi) => {
       logEvent(registers, memory, Int32Array.of(deviceId, 0x70000000, lo, hi))
     })
+  }
+
+  /**
+   * The hardware vIOMMU: registers of guests, what it has for them. To be asked for anew after other machines were used.
+   * Null without EFR.vIommuSup.
+   */
+  get virtual(): VirtualIommus | null {
+    this.memory.words.activate()
+    return this.virtualIommus
+  }
+
+  /** Carries out the next command of a guest's ring. False if nothing moved. RangeError for a GuestID out of range. */
+  stepGuest(guestId: number): boolean {
+    this.memory.words.activate()
+    return this.virtualIommus?.stepGuest(guestId, this.queue.commands) === true
   }
 
   /** The live IOTLB entries, in no particular order. */
@@ -297,6 +322,24 @@ export class Iommu implements IommuPort {
    */
   forkOnto(memory: SparseMemory): Iommu {
     return new Iommu(forkParts(this.parts, memory))
+  }
+
+  private virtualOf(parts: ChipParts): VirtualIommus | null {
+    const { virtual, memory, registers, features, devices, pci } = parts
+    if (virtual === null) return null
+    const made = new VirtualIommus({
+      memory,
+      registers,
+      features,
+      devices,
+      switches: parts.switches,
+      deviceTable: this.translator.deviceTable,
+      iommuDeviceId: pci.identity.iommuDeviceId,
+      choices: parts.switches.choices,
+      state: virtual,
+    })
+    this.translator.routeEvents((slot, event) => made.routeEvent(slot, event))
+    return made
   }
 
   private isCounter(offset: number): boolean {

@@ -14,7 +14,7 @@ import { logEvent } from './queue/event-log.js'
 import { appendToLog, entriesWaiting, written } from './queue/log-writer.js'
 import type { Registers } from './registers.js'
 import { dteSlot } from './cache/device-table-cache.js'
-import { atsEnabled, entryValid, guestValid } from './walk/device-entry.js'
+import { atsEnabled, entryValid, guestValid, translationValid } from './walk/device-entry.js'
 import type { DeviceTable } from './walk/device-table.js'
 import { eventCode, noFault } from './walk/fault.js'
 
@@ -55,6 +55,22 @@ interface Parts {
   readonly features: Features
   readonly deviceTable: DeviceTable
   readonly devices: DeviceLinks
+  /** Takes what is for guests' logs; null without a hardware vIOMMU. */
+  readonly guests: GuestLogs | null
+}
+
+/** Where a hardware vIOMMU takes page requests and events of guests' devices; `slot` is the device's entry. */
+export interface GuestLogs {
+  /** Undefined for a request that is for the host's log. */
+  routePageRequest(
+    slot: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+  ): PageRequestOutcome | undefined
+  /** False for an event that is for the host's log. */
+  routeEvent(slot: number, event: Int32Array): boolean
 }
 
 /** Bits of a log entry's second word. */
@@ -75,10 +91,14 @@ export function receivePageRequest(parts: Parts, asked: PageRequest): PageReques
   const { registers, features } = parts
   const needed = controlLo.iommuEn | controlLo.pprEn
   if (!features.pageRequests || (registers.lo(mmio.control) & needed) !== needed) return 'dropped'
-  if (!mayAsk(parts, asked)) {
-    reportInvalid(parts, asked)
+  const slot = parts.deviceTable.entryOf(asked.deviceId, false)
+  if (!mayAsk(parts, slot, asked)) {
+    reportInvalid(parts, slot, asked)
     return 'refused'
   }
+  const [w0, w1, w2, w3] = entryOf(asked)
+  const byGuest = parts.guests?.routePageRequest(slot, w0, w1, w2, w3)
+  if (byGuest !== undefined) return byGuest
   const controlHigh = registers.hi(mmio.control)
   if (
     isStopMarker(asked) &&
@@ -88,28 +108,26 @@ export function receivePageRequest(parts: Parts, asked: PageRequest): PageReques
     return 'dropped'
   }
   const answers =
-    features.pprAutoResponse && (controlHigh & controlHi.pprAutoRespEn) !== 0 && !swaps(registers)
+    features.pprAutoResponse && (controlHigh & controlHi.pprAutoRespEn) !== 0 && !swaps(registers, features)
   if (answers && (controlHigh & controlHi.pprAutoRespAlways) !== 0) return answer(parts, asked)
   if (log(parts, asked)) return 'logged'
   return answers ? answer(parts, asked) : 'dropped'
 }
 
 /** The device's entry lets it use page requests, and guest tables where the request has a PASID. */
-function mayAsk(
-  { memory, registers, features, deviceTable }: Parts,
-  { deviceId, pasid }: PageRequest,
-): boolean {
-  const slot = deviceTable.entryOf(deviceId, false)
+function mayAsk({ memory, registers, features }: Parts, slot: number, { pasid }: PageRequest): boolean {
   if (slot < 0) return false
   const pool = memory.words.array
   if ((pool[slot]! & entryValid) === 0 || pool[slot + dteSlot.illegal]! !== noFault) return false
   if ((pool[slot + 3]! & atsEnabled) === 0) return false
   const isEnhanced = features.enhancedPageRequests && (registers.hi(mmio.control) & controlHi.ephEn) !== 0
   if (isEnhanced && (pool[slot + 1]! & pprEnabled) === 0) return false
-  return pasid === undefined || (pool[slot + 1]! & guestValid) !== 0
+  const translates = (pool[slot]! & translationValid) !== 0
+  return pasid === undefined || (translates && (pool[slot + 1]! & guestValid) !== 0)
 }
 
-function log({ memory, registers, features }: Parts, asked: PageRequest): boolean {
+/** The four words of a request's log entry. */
+function entryOf(asked: PageRequest): readonly [number, number, number, number] {
   const { deviceId, pasid = 0, address } = asked
   const hasPasid = asked.pasid !== undefined
   const bits =
@@ -118,16 +136,16 @@ function log({ memory, registers, features }: Parts, asked: PageRequest): boolea
     (hasPasid && asked.execute === true ? entryBit.execute : 0) |
     (hasPasid && asked.supervisor !== true ? entryBit.user : 0) |
     (hasPasid ? entryBit.guest : 0)
-  const became = appendToLog(
-    registers,
-    memory,
-    pprLog,
-    16,
+  return [
     deviceId | (pasid << 16),
     tagOf(asked) | ((pasid >>> 16) << 10) | bits | pageServiceRequest,
     Number(BigInt.asIntN(32, address)) & ~0xfff,
     Number(BigInt.asIntN(32, address >> 32n)),
-  )
+  ]
+}
+
+function log({ memory, registers, features }: Parts, asked: PageRequest): boolean {
+  const became = appendToLog(registers, memory, pprLog, 16, ...entryOf(asked))
   if (became === written.lost) return false
   if (features.pprEarlyWarning) warnEarly(registers)
   return true
@@ -152,7 +170,7 @@ function answer({ registers, devices }: Parts, asked: PageRequest): PageRequestO
 
 const invalid = new Int32Array(4)
 
-function reportInvalid({ registers, memory }: Parts, asked: PageRequest): void {
+function reportInvalid({ registers, memory, guests }: Parts, slot: number, asked: PageRequest): void {
   const { deviceId, pasid = 0, address } = asked
   invalid[0] = deviceId | (pasid << 16)
   // RX: the device expects no answer. GN stands elsewhere than in other events.
@@ -160,7 +178,7 @@ function reportInvalid({ registers, memory }: Parts, asked: PageRequest): void {
   invalid[1] = (eventCode.invalidPprRequest << 28) | tagOf(asked) | ((pasid >>> 16) << 10) | bits
   invalid[2] = Number(BigInt.asIntN(32, address)) & ~0xfff
   invalid[3] = Number(BigInt.asIntN(32, address >> 32n))
-  logEvent(registers, memory, invalid)
+  if (guests?.routeEvent(slot, invalid) !== true) logEvent(registers, memory, invalid)
 }
 
 const tagOf = ({ group, last }: PageRequest): number => group | (last === true ? entryBit.last : 0)
@@ -169,7 +187,8 @@ const isStopMarker = ({ pasid, read, write, last }: PageRequest): boolean =>
   pasid !== undefined && last === true && read !== true && write !== true
 
 /** DualPprLogEn: the two logs take turns, and nothing is answered by hardware. */
-const swaps = (registers: Registers): boolean => registers.lo(mmio.control) >>> 30 === 2
+const swaps = (registers: Registers, features: Features): boolean =>
+  features.dualPprLog && registers.lo(mmio.control) >>> 30 === 2
 
 function checkRequest({ deviceId, pasid = 0, group, address }: PageRequest): void {
   checkField('deviceId', deviceId, 0xffff)

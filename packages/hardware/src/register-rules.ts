@@ -15,7 +15,8 @@ export interface RegisterRule {
   /** Bits that software may write, low and high word. */
   readonly lo: number
   readonly hi: number
-  /** Bits set at reset, high word: the length of a ring. */
+  /** Value at reset: the length of a ring, and Control.Coherent. */
+  readonly resetLo: number
   readonly resetHi: number
   /** Whether a chip with these features has it. */
   readonly isThere: (features: Features) => boolean
@@ -29,10 +30,13 @@ const rule = (
   hi: number,
   isThere: (features: Features) => boolean = always,
   resetHi = 0,
-): RegisterRule => ({ offset, lo, hi, isThere, resetHi })
+  resetLo = 0,
+): RegisterRule => ({ offset, lo, hi, isThere, resetLo, resetHi })
 
 const pageLo = 0xfffff000 | 0
 const addressHi = 0x000fffff
+/** Control.Coherent: reads of the device table are snooped. */
+const coherent = 1 << 10
 /** Length code of a base register after reset: 256 entries. */
 const resetLength = 8 << 24
 
@@ -60,7 +64,7 @@ export const registerRules: readonly RegisterRule[] = [
   ring(mmio.commandBase),
   ring(mmio.eventBase),
   // Bits 49 and 57 are reserved.
-  rule(mmio.control, -1, ~((1 << 17) | (1 << 25))),
+  rule(mmio.control, -1, ~((1 << 17) | (1 << 25)), always, 0, coherent),
   rule(mmio.exclusionBase, pageLo | 3, addressHi),
   rule(mmio.exclusionLimit, pageLo, addressHi),
   ring(mmio.pprBase, hasPpr),

@@ -40,6 +40,7 @@ export class Registers {
     private readonly keySpace: number,
     private readonly first: number,
     private readonly features: Features,
+    private readonly snp: boolean,
     /** Word index of the control register, for code that reads it on every request. */
     readonly controlWord: number,
   ) {
@@ -47,19 +48,20 @@ export class Registers {
     this.isThere = registerRules.map((rule) => rule.isThere(features))
   }
 
-  static create(words: Words, features: Features): Registers {
+  /** @param snp - the platform has SNP on */
+  static create(words: Words, features: Features, snp = false): Registers {
     const first = words.allocate(registerWords)
     const controlWord = first + registerPlaces[mmio.control >>> 3]! * 2
-    const registers = new Registers(words, words.newKeySpace(), first, features, controlWord)
+    const registers = new Registers(words, words.newKeySpace(), first, features, snp, controlWord)
     words.activate()
-    registerRules.forEach(({ offset, resetHi }, place) => {
-      if (registers.isThere[place] === true) registers.set(offset, 0, resetHi)
+    registerRules.forEach(({ offset, resetLo, resetHi }, place) => {
+      if (registers.isThere[place] === true) registers.set(offset, resetLo, resetHi)
     })
     return registers
   }
 
   forkOnto(words: Words): Registers {
-    return new Registers(words, this.keySpace, this.first, this.features, this.controlWord)
+    return new Registers(words, this.keySpace, this.first, this.features, this.snp, this.controlWord)
   }
 
   lo(offset: number): number {
@@ -121,10 +123,14 @@ export class Registers {
     }
     const rule = registerRules[place]!
     if (offset === mmio.control) {
-      this.writeControl(lo & rule.lo, hi & rule.hi)
+      // Software finds out about this mode by reading it back.
+      const absent = this.features.viommu ? 0 : controlHi.guestBuffersNested
+      this.writeControl(lo & rule.lo, hi & rule.hi & ~absent)
       return true
     }
-    this.set(offset, lo & rule.lo, hi & rule.hi)
+    // With SNP the exclusion base is the base of a window, and has no switches.
+    const isWindow = this.snp && offset === mmio.exclusionBase
+    this.set(offset, lo & (isWindow ? ~0xfff : rule.lo), hi & rule.hi)
     const pointers = ringPointers.get(offset)
     if (pointers !== undefined) {
       this.set(pointers[0], 0, 0)

@@ -6,12 +6,14 @@
  *
  * @packageDocumentation
  */
+import { virtualSwitchChoices } from './virtual/virtual-switches.js'
 import { interruptSwitchChoices } from './interrupt/interrupt-switches.js'
 import {
   badEncoding,
   illegalDeviceEntryLevel,
   illegalDeviceEntryBits,
   notPresent,
+  ofAddress,
   reservedBitSet,
 } from './walk/fault.js'
 import type { Fault } from './walk/fault.js'
@@ -103,6 +105,7 @@ export const switchChoices = {
   /** Address-less HyperTransport ranges (configuration, extended messages): refused without an event, or with one. */
   hyperTransportRest: ['silent', 'logged'],
   ...interruptSwitchChoices,
+  ...virtualSwitchChoices,
 } as const
 
 type Lists = typeof switchChoices
@@ -136,7 +139,8 @@ export interface Switches {
 export function switches(chosen: Partial<SwitchChoices> = {}): Switches {
   for (const [name, choice] of Object.entries(chosen)) checkChoice(name, choice)
   const choices = { ...defaultSwitches, ...chosen }
-  const present = (choice: 'pr-0' | 'pr-1'): Fault => (choice === 'pr-0' ? notPresent : badEncoding)
+  const present = (choice: 'pr-0' | 'pr-1'): Fault =>
+    choice === 'pr-0' ? notPresent : badEncoding | ofAddress
   const reserved = (choice: 'rz-0' | 'rz-1'): Fault =>
     choice === 'rz-0' ? illegalDeviceEntryLevel : illegalDeviceEntryBits
   return {

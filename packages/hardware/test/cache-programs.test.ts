@@ -7,6 +7,7 @@ import { entriesOf } from '../src/iotlb-entries.js'
 import { Words } from '../src/memory/words.js'
 import { CacheModel, hasTag, meet, pageOf } from './cache-model.js'
 import type { Block, ModelEntry, Tag } from './cache-model.js'
+import { runs } from './runs.js'
 
 interface Machine {
   readonly words: Words
@@ -284,7 +285,7 @@ describe.each(shapes)('a cache: %s', (_, geometry, options) => {
           else expect(listed).toEqual(expected)
         }
       }),
-      { numRuns: 60 },
+      { numRuns: runs(60) },
     )
   })
 })

@@ -65,7 +65,9 @@ export function remapSlowly(world: TwinWorld, request: TwinRequest): TwinAnswer 
   const forwarded: TwinAnswer = { outcome: 'forwarded', message: { address, data }, counts: [] }
   const aborted: TwinAnswer = { outcome: 'aborted', counts: [] }
   const withEvent = (event: bigint, isLogged = true): TwinAnswer => ({ ...aborted, event, isLogged })
-  const requestAddress = address
+  // Bit 39 of an address in the HyperTransport range, repeated above.
+  const isExtended = address >> 32n !== 0n && switches.hyperTransportAddress === 'sign-extended'
+  const requestAddress = isExtended ? address | 0xffffff0000000000n : address
 
   if (!bit(control, 0)) return forwarded
 

@@ -6,12 +6,13 @@ const all = (1n << 64n) - 1n
 const illegalCommand = [0n, 0n] as const
 
 describe('the registers', () => {
-  it('of a new chip are zero but for the features and the lengths of the rings, which are 8', () => {
+  it('of a new chip are zero but for the features, Coherent, and the lengths of the rings, which are 8', () => {
     const iommu = Iommu.create({ memory: SparseMemory.create(1 << 20) })
     const values = Object.values(register).map((offset) => [offset, iommu.readMmio(offset, 8)])
     expect(values.filter(([, value]) => value !== 0n)).toEqual([
       [register.commandBase, 8n << 56n],
       [register.eventBase, 8n << 56n],
+      [register.control, 1n << 10n],
       [register.efr, nestingFeatures.efr],
       [register.efr2, nestingFeatures.efr2],
     ])

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { entriesOf } from '../iotlb-entries.js'
 import type { IotlbEntry } from '../iotlb-entries.js'
 import { Words } from '../memory/words.js'
+import { runs } from '../../test/runs.js'
 import { Iotlb, withoutPasid } from './iotlb.js'
 
 /** A cache in words of its own, with the naive list that it must agree with. */
@@ -204,7 +205,7 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
         for (const each of steps) perform(machines, each, false)
         for (const machine of machines) expect(sorted(live(machine))).toEqual(sorted(machine.entries))
       }),
-      { numRuns: 400 },
+      { numRuns: runs(400) },
     )
   })
 
@@ -215,7 +216,7 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
         for (const each of steps) perform(machines, each, true)
         for (const { words, entries } of machines) expect(words.fingerprint()).toEqual(fingerprintOf(entries))
       }),
-      { numRuns: 300 },
+      { numRuns: runs(300) },
     )
   })
 
@@ -234,7 +235,7 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
           expect(machine.words.fingerprint()).toEqual(fingerprintOf(held))
         }
       }),
-      { numRuns: 60 },
+      { numRuns: runs(60) },
     )
   })
 

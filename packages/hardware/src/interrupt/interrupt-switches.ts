@@ -14,6 +14,8 @@ export const interruptSwitchChoices = {
    * that met a table address with the encryption bit in it logged ILLEGAL_DEV_TABLE_ENTRY.
    */
   interruptEntryUnreadable: ['dev-tab-hardware-error', 'page-tab-hardware-error', 'illegal-dev-table-entry'],
+  /** Addresses of the HyperTransport range in events: bit 39 repeated, as parts log them, or as the request had them. */
+  hyperTransportAddress: ['sign-extended', 'as-requested'],
   /** DTE.IntCtl 3: RZ of the ILLEGAL_DEV_TABLE_ENTRY. */
   interruptControlReserved: ['rz-1', 'rz-0'],
   /** DTE.IntTabLen above 11: RZ of the ILLEGAL_DEV_TABLE_ENTRY. */

@@ -16,6 +16,7 @@ import { entryValid } from '../walk/device-entry.js'
 import type { DeviceTable } from '../walk/device-table.js'
 import { illegalDeviceEntryBits, notPresent, reservedBitSet } from '../walk/fault.js'
 import type { Fault } from '../walk/fault.js'
+import { signOfHole } from '../walk/special-ranges.js'
 import { InterruptEntryReader } from './entry-reader.js'
 import type { InterruptTrace } from './entry-reader.js'
 import { interruptOutcome, interruptWord, interruptWords, notice } from './interrupt-answer.js'
@@ -231,6 +232,12 @@ export class InterruptRemapper {
     return interruptOutcome.posted
   }
 
+  /** High word of the address as events tell it. */
+  private toldAddressHi(): number {
+    const isExtended = this.parts.switches.hyperTransportAddress === 'sign-extended'
+    return isExtended && this.addressHi !== 0 ? this.addressHi | signOfHole : this.addressHi
+  }
+
   private forward(): number {
     this.result[interruptWord.addressLo] = this.addressLo
     this.result[interruptWord.addressHi] = this.addressHi
@@ -252,7 +259,7 @@ export class InterruptRemapper {
   private end(fault: Fault, entryLo: number, entryHi: number, isLogged: boolean): number {
     const names = refusal.namesTableAddress(fault)
     const lo = names ? entryLo : this.addressLo
-    const hi = names ? entryHi : this.addressHi
+    const hi = names ? entryHi : this.toldAddressHi()
     refusal.writeInterruptEvent(this.event, fault, this.deviceId, this.domainId(), lo, hi)
     if (isLogged && !this.isFresh && this.parts.reportEvent(this.event)) {
       this.result[interruptWord.logged] = 1

@@ -11,12 +11,21 @@ import type { SparseMemory } from '../memory/sparse-memory.js'
 import type { Switches } from '../switches.js'
 import { dteSlot } from '../cache/device-table-cache.js'
 import { withoutPasid } from '../cache/iotlb.js'
-import { outcome, request, resultWord, source } from './answer.js'
+import { outcome, request, resultWord, source, untaggedGuest } from './answer.js'
 import { atsEnabled, guestIoProtection, guestValid, translationValid } from './device-entry.js'
 import type { FaultReport } from './fault-report.js'
-import { denied, eventCode, eventFlag, faultCode, invalidRequest, noFault, silentAbort } from './fault.js'
+import {
+  denied,
+  eventCode,
+  eventFlag,
+  faultCode,
+  invalidRequest,
+  noFault,
+  ofAddress,
+  silentAbort,
+} from './fault.js'
 import type { Fault } from './fault.js'
-import { mayExecute, mayRead, mayWrite, userMay } from './rights.js'
+import { allRights, mayExecute, mayRead, mayWrite, userMay } from './rights.js'
 import type { TableAccess } from './table-access.js'
 
 /** AttrV and Mode0FC, bits 54 and 55 of quad-word 3. */
@@ -78,20 +87,32 @@ export class AtsRequests {
     }
     const isGiov = tagged < 0 && (q0Hi & guestIoProtection) !== 0 && (q0Hi & guestValid) !== 0
     if (isGiov) tagged = 0
-    if (tagged < 0 && (q0Lo & 0xe00) === 0) {
-      const answer = this.identity(q0Hi, lo, hi)
-      // AttrV and Mode0FC stand in for the FC of a leaf.
+    const isModeZero = (q0Lo & 0xe00) === 0
+    const answer =
+      tagged < 0 && isModeZero
+        ? this.identity(q0Hi, lo, hi)
+        : this.throughTables(slot, deviceId, tagged, lo, hi, flags, isGiov)
+    // Without a host table AttrV and Mode0FC stand in for the FC of its leaf.
+    if (isModeZero && answer === outcome.translated) {
       const attributes = pool[slot + 7]! & modeZeroCoherent
       this.result[resultWord.leafBits] = attributes === modeZeroCoherent ? forceCoherent : 0
-      return answer
     }
-    const isUser = isGiov
-      ? this.switches.choices.giovPrivilege === 'user'
-      : (flags & request.supervisor) === 0
-    return this.throughTables(slot, deviceId, tagged, lo, hi, flags, isGiov, isUser && tagged >= 0)
+    return answer
   }
 
-  /** In the exclusion range, or with Mode 0: the address itself. */
+  /** A request for a translation in the exclusion range: the page itself, if the device may ask at all. */
+  excluded(slot: number, deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
+    if ((this.memory.words.array[slot + 3]! & atsEnabled) === 0) {
+      return this.faults.report(slot, invalidRequest(0), deviceId, pasid, lo, hi, flags)
+    }
+    const answer = this.identity(allRights, lo, hi)
+    // Of the range's size nothing is said but that it is made of pages.
+    this.result[resultWord.sizeLog2] = 12
+    this.result[resultWord.source] = source.exclusion
+    return answer
+  }
+
+  /** With Mode 0: the address itself. */
   identity(granted: number, lo: number, hi: number): number {
     const { result } = this
     result[resultWord.spaLo] = lo
@@ -111,23 +132,55 @@ export class AtsRequests {
     hi: number,
     flags: number,
     isUntagged: boolean,
-    isUser: boolean,
   ): number {
     const { result, tables } = this
+    const named = isUntagged ? untaggedGuest : pasid
     const first = tables.access(slot, deviceId, pasid, lo, hi, flags, 0, isUntagged)
-    if (first !== noFault) return this.failed(first, slot, deviceId, pasid, lo, hi, flags)
+    if (first !== noFault) return this.failed(first, slot, deviceId, named, lo, hi, flags)
     let rights = result[resultWord.rights]!
-    // Exe is granted only with reading, and all of it only to whom the pages belong.
-    if (isUser && (rights & userMay) === 0) rights = 0
-    const mayDirty = (flags & request.nonPosted) === 0
-    if ((rights & mayWrite) !== 0 && mayDirty && this.switches.choices.atsDirty === 'set') {
-      // The writes that follow pass the IOMMU unseen, so D is set now.
-      const again = tables.access(slot, deviceId, pasid, lo, hi, flags, mayWrite, isUntagged)
-      if (again !== noFault) rights &= ~mayWrite
-    } else if (!mayDirty) rights &= ~mayWrite
+    if (this.isUser(pasid, isUntagged, flags) && (rights & userMay) === 0) rights = 0
+    if ((flags & request.nonPosted) !== 0) rights &= ~mayWrite
+    else if (this.wantsWriting(rights, flags)) {
+      rights = this.withWriting(slot, deviceId, pasid, lo, hi, flags, isUntagged, rights)
+    }
+    // A page that may not be read may not be executed either.
     if ((rights & mayRead) === 0) rights &= ~mayExecute
     result[resultWord.rights] = rights
     return outcome.translated
+  }
+
+  private isUser(pasid: number, isUntagged: boolean, flags: number): boolean {
+    if (pasid === withoutPasid) return false
+    return isUntagged ? this.switches.choices.giovPrivilege === 'user' : (flags & request.supervisor) === 0
+  }
+
+  /** Whether the tables are to be asked once more for writing: to set D, or where a cached entry did not grant it. */
+  private wantsWriting(rights: number, flags: number): boolean {
+    if ((rights & mayWrite) !== 0) return this.switches.choices.atsDirty === 'set'
+    const isCached = this.result[resultWord.source] === source.iotlb
+    return isCached && (flags & request.write) !== 0 && rights !== 0
+  }
+
+  /** Asks for writing: the writes that follow pass the IOMMU unseen, so D is set now. */
+  private withWriting(
+    slot: number,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    flags: number,
+    isUntagged: boolean,
+    rights: number,
+  ): number {
+    const { result, tables } = this
+    const from = result[resultWord.source]!
+    const reads = result[resultWord.reads]!
+    const fault = tables.access(slot, deviceId, pasid, lo, hi, flags, mayWrite, isUntagged)
+    const isWalked = result[resultWord.source] === source.walk
+    // The answer came from where the first look found it, unless the second had to walk.
+    if (!isWalked) result[resultWord.source] = from
+    result[resultWord.reads] = isWalked ? reads + result[resultWord.reads]! : reads
+    return fault === noFault ? result[resultWord.rights]! : rights & ~mayWrite
   }
 
   /** A page that is not there or denied is an answer; tables that make no sense are an event. */
@@ -141,12 +194,14 @@ export class AtsRequests {
     flags: number,
   ): number {
     const isOrdinary =
-      faultCode(fault) === eventCode.ioPageFault &&
-      ((fault & eventFlag.present) === 0 || (fault & eventFlag.permission) !== 0)
+      (fault & ofAddress) !== 0 ||
+      (faultCode(fault) === eventCode.ioPageFault &&
+        ((fault & eventFlag.present) === 0 || (fault & eventFlag.permission) !== 0))
     if (isOrdinary) return this.nothing(deviceId)
     const isSilent =
       this.switches.choices.atsMalformed === 'silent' && faultCode(fault) === eventCode.ioPageFault
-    return this.faults.report(slot, isSilent ? silentAbort : fault, deviceId, pasid, lo, hi, flags)
+    const told = isSilent ? silentAbort : fault
+    return this.faults.report(slot, told, deviceId, pasid, lo, hi, flags, this.tables.faultInHost)
   }
 
   /** A successful answer that grants nothing. */

@@ -17,8 +17,13 @@ import { entryValid, suppressAfterFirst, suppressAll, translationValid } from '.
 import { eventCode, eventFlag, faultCode } from './fault.js'
 import type { Fault } from './fault.js'
 
+/** Takes an event that is for a guest's log; false for one that is for the host's. `slot` is -1 without an entry. */
+export type EventRoute = (slot: number, event: Int32Array) => boolean
+
 /** See the file's comment. */
 export class FaultReport {
+  /** Where events of guests' devices go; null without a hardware vIOMMU. */
+  route: EventRoute | null = null
   private readonly event = new Int32Array(4)
   private readonly namesGpa: boolean
   private readonly giovEvent: 'gn-1-us-1' | 'gn-1-us-0' | 'gn-0'
@@ -65,7 +70,8 @@ export class FaultReport {
     result[resultWord.fault] = fault
     result[resultWord.logged] = 0
     if ((flags & (request.fresh | request.prefetch)) === 0 && !this.isSuppressed(slot, deviceId, fault)) {
-      result[resultWord.logged] = logEvent(this.registers, this.memory, event) ? 1 : 0
+      const isGuests = this.route !== null && this.route(slot, event)
+      result[resultWord.logged] = isGuests || logEvent(this.registers, this.memory, event) ? 1 : 0
     }
     return outcome.faulted
   }

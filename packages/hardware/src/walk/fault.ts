@@ -60,8 +60,11 @@ export const illegalDeviceEntryBits: Fault = 0x1080
 /** The device table entry encodes a level that cannot be: RZ=0. */
 export const illegalDeviceEntryLevel: Fault = 0x1000
 
+/** Added to a fault that the address alone earns, whatever the event says of entries: no table is malformed. */
+export const ofAddress = 0x10000
+
 /** INVALID_DEVICE_REQUEST of a type, 0 to 7. */
 export const invalidRequest = (type: number): Fault => 0x8000 | (type << 9)
 
 /** The event code of a fault, 1 to 14; 0 for {@link silentAbort}. */
-export const faultCode = (fault: Fault): number => fault >>> 12
+export const faultCode = (fault: Fault): number => (fault >>> 12) & 15

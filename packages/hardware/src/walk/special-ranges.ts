@@ -15,10 +15,14 @@ import { entryValid, translationValid } from './device-entry.js'
 import type { FaultReport } from './fault-report.js'
 import { illegalDeviceEntryLevel, invalidRequest, noFault, notPresent, silentAbort } from './fault.js'
 import type { Fault } from './fault.js'
+import { mayWrite } from './rights.js'
 
 /** Whether an address is in one of the ranges, unless `holeIsMemory`. */
 export const isSpecial = (lo: number, hi: number, holeIsMemory: boolean): boolean =>
   hi === 0 ? lo >>> 20 === 0xfee : hi >= 0xfd && hi <= 0xff && !holeIsMemory
+
+/** Bits 63:40 of an address in the hole, in its high word, with bit 39 repeated. */
+export const signOfHole = 0xffffff00 | 0
 
 /** What the entry lets a range be: the request goes on as one to memory, or passes, or a fault. */
 const asMemory = -1
@@ -105,7 +109,9 @@ export class SpecialRanges {
     const illegal = pool[slot + dteSlot.illegal]!
     if (illegal !== noFault) return this.refuse(slot, illegal, deviceId, pasid, lo, hi, flags)
     const q1Hi = pool[slot + 3]!
-    const rule = isManagement ? managementRule((q1Hi >>> 8) & 3, isPosted) : portRule((q1Hi >>> 3) & 3)
+    const rule = isManagement
+      ? managementRule((q1Hi >>> 8) & 3, isPosted, (pool[slot + 1]! & mayWrite) !== 0)
+      : portRule((q1Hi >>> 3) & 3)
     if (rule === passes) return this.forward(lo, hi)
     if (rule !== asMemory) return this.refuse(slot, rule, deviceId, pasid, lo, hi, flags)
     if ((pool[slot]! & translationValid) !== 0) return asMemory
@@ -121,7 +127,8 @@ export class SpecialRanges {
     hi: number,
     flags: number,
   ): number {
-    return this.faults.report(slot, fault, deviceId, pasid, lo, hi, flags)
+    const isExtended = hi !== 0 && this.switches.choices.hyperTransportAddress === 'sign-extended'
+    return this.faults.report(slot, fault, deviceId, pasid, lo, isExtended ? hi | signOfHole : hi, flags)
   }
 
   private forward(lo: number, hi: number): number {
@@ -132,10 +139,12 @@ export class SpecialRanges {
 }
 
 /** DTE.SysMgt. Which messages are INTx is told by HyperTransport alone, so 10 forwards none here. */
-function managementRule(sysMgt: number, isPosted: boolean): number {
+function managementRule(sysMgt: number, isPosted: boolean, mayBeWritten: boolean): number {
   if (sysMgt === 3) return asMemory
   if (!isPosted) return invalidRequest(4)
-  return sysMgt === 1 ? passes : invalidRequest(3)
+  if (sysMgt !== 1) return invalidRequest(3)
+  // Erratum 63: without DTE.IW the message is dropped.
+  return mayBeWritten ? passes : silentAbort
 }
 
 /** DTE.IoCtl. */

@@ -22,6 +22,7 @@ import { entryValid, guestIoProtection, guestValid, mayBeExcluded, translationVa
 import { DeviceTable } from './device-table.js'
 import { denied, invalidRequest, noFault, notPresent } from './fault.js'
 import { FaultReport } from './fault-report.js'
+import type { EventRoute } from './fault-report.js'
 import { allRights, mayExecute, mayRead, mayWrite, userMay } from './rights.js'
 import { isSpecial, SpecialRanges } from './special-ranges.js'
 import { TableAccess } from './table-access.js'
@@ -87,6 +88,11 @@ export class Translator {
       platform.translationRangeReserved,
     )
     this.holeIsMemory = features.hyperTransportIgnored
+  }
+
+  /** Has events that are for a guest's log taken elsewhere. */
+  routeEvents(route: EventRoute): void {
+    this.faults.route = route
   }
 
   /** Host table entries that the last walk read. */
@@ -157,7 +163,7 @@ export class Translator {
     if ((flags & request.translated) !== 0) return this.ats.translated(slot, deviceId, pasid, lo, hi, flags)
     // The register's lowest bit is ExEn; most chips never meet the rest.
     if ((pool[this.registers.exclusionWord]! & 1) !== 0 && this.isExcluded(slot, pasid, lo, hi)) {
-      return this.excluded(lo, hi, isAts)
+      return isAts ? this.ats.excluded(slot, deviceId, pasid, lo, hi, flags) : this.forward(lo, hi)
     }
     if (isAts) return this.ats.translation(slot, deviceId, pasid, lo, hi, flags)
     if ((q0Lo & translationValid) === 0) {
@@ -245,13 +251,6 @@ export class Translator {
     const first = pageNumber(baseLo, registers.hi(mmio.exclusionBase))
     const last = pageNumber(registers.lo(mmio.exclusionLimit), registers.hi(mmio.exclusionLimit))
     return page >= first && page <= last
-  }
-
-  private excluded(lo: number, hi: number, isAts: boolean): number {
-    if (!isAts) return this.forward(lo, hi)
-    const answer = this.ats.identity(allRights, lo, hi)
-    this.result[resultWord.source] = source.exclusion
-    return answer
   }
 
   private forward(lo: number, hi: number): number {
