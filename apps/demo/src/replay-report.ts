@@ -31,7 +31,7 @@ export interface ReplayTotals {
 }
 
 /** Sums over all traces. */
-export interface InterruptTotals {
+interface InterruptTotals {
   readonly traces: number
   readonly interrupts: number
   readonly compared: number

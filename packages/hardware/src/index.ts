@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+export * from './endpoint/index.js'
 export { featuresOf, nestingFeatures } from './features.js'
 export type { FeatureRegisters, Features } from './features.js'
 export type { CacheGeometry, Replacement } from './cache/iotlb.js'

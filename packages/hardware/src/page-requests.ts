@@ -60,7 +60,7 @@ interface Parts {
 }
 
 /** Where a hardware vIOMMU takes page requests and events of guests' devices; `slot` is the device's entry. */
-export interface GuestLogs {
+interface GuestLogs {
   /** Undefined for a request that is for the host's log. */
   routePageRequest(
     slot: number,

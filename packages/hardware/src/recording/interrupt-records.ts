@@ -17,7 +17,7 @@ export interface RecordedMessage {
 }
 
 /** A table entry as it was used. */
-export interface RecordedEntry {
+interface RecordedEntry {
   /** Physical address of the table. */
   readonly table: bigint
   /** Of the entry, in bytes. */

@@ -113,7 +113,7 @@ export const guestPprLog: GuestLog = {
 export const guestLogs = [guestEventLog, guestPprLog] as const
 
 /** Length code of a ring: 8 to 15 are legal, for 2^code entries of 16 bytes. */
-export const lengthOf = (guest: Guest, log: GuestLog, ring: GuestRing): number =>
+const lengthOf = (guest: Guest, log: GuestLog, ring: GuestRing): number =>
   (guest.controlLo(log.control) >>> ring.lengthShift) & 15
 
 /** The ring that is in use. */

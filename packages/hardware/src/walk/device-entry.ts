@@ -5,6 +5,7 @@
  *
  * @packageDocumentation
  */
+import { hasReservedBits } from '../interrupt/interrupt-entry.js'
 import type { Switches } from '../switches.js'
 import { illegalDeviceEntryBits, illegalDeviceEntryLevel, noFault } from './fault.js'
 import type { Fault } from './fault.js'
@@ -23,11 +24,6 @@ const guestFieldsHigh = 0x1f800000
 const gcr3PartB = 0xffff0000 | 0
 const gcr3PartC = 0xfffff800 | 0
 const secureAts = 0x400
-/** Quad-words 2 and 3: bits that are reserved, and vImuEn. */
-const reservedQ2Hi = 0x00300000
-const reservedQ3Lo = 0x00007fff
-const reservedQ3Hi = 0x003f0000
-const virtualized = 0x00008000
 /** Quad-word 1, high word: ATS, suppression of IO_PAGE_FAULT events, exclusion range. */
 export const atsEnabled = 0x1
 export const suppressAfterFirst = 0x2
@@ -76,19 +72,13 @@ export function reservedBitFault(pool: Int32Array, at: number, gates: EntryGates
     (q1Lo & reserved1Lo) !== 0 ||
     (q1Hi & reserved1Hi) !== 0
   if (isReserved) return illegalDeviceEntryBits
-  if (switches.choices.upperHalfOnMemory !== 'ignored' && upperHalfIsReserved(pool, at, gates)) {
+  if (switches.choices.upperHalfOnMemory !== 'ignored' && hasReservedBits(pool, at, gates.viommu)) {
     return illegalDeviceEntryBits
   }
   // HAD=10 is reserved; it counts only where the entry translates.
   if ((q0Lo & translationValid) !== 0 && ((q0Lo >>> 7) & 3) === 2) return switches.hadReserved
   return noFault
 }
-
-/** Whether a reserved bit of the upper half is set, which interrupt requests meet. */
-export const upperHalfIsReserved = (pool: Int32Array, at: number, gates: EntryGates): boolean =>
-  (pool[at + 5]! & reservedQ2Hi) !== 0 ||
-  (pool[at + 6]! & (gates.viommu ? reservedQ3Lo : reservedQ3Lo | virtualized)) !== 0 ||
-  (pool[at + 7]! & reservedQ3Hi) !== 0
 
 /** The fault of a level that cannot be: Mode, GLX, GuestPagingMode. */
 export function levelFault(pool: Int32Array, at: number, gates: EntryGates, switches: Switches): Fault {
