@@ -19,6 +19,7 @@ export default {
   ignorePatterns: ['coverage', 'reports', '**/dist', 'apps', '.turbo'],
   tempDirName: '.stryker-tmp',
   concurrency: 2,
-  timeoutMS: 20_000,
+  timeoutMS: 10_000,
+  disableTypeChecks: false,
   thresholds: { high: 90, low: 85, break: 85 },
 }

@@ -11,6 +11,7 @@ config.test = {
     'packages/hardware/test/{cache-*,command-rules,logs,special-ranges,exclusion,ats,page-requests}.test.ts',
     'packages/hardware/test/table-page-cache.property.test.ts',
   ],
+  setupFiles: ['packages/hardware/test/mutation/setup.ts'],
   env: { NESTWALK_WALKS: '800', NESTWALK_RUNS: '0.1' },
   coverage: { enabled: false },
 }
