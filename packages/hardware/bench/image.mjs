@@ -128,8 +128,9 @@ function guestTables(write, tablePage, map) {
   const add = (n) => {
     // An odd factor: all PASIDs differ, and they lead to as many GCR3 tables as there can be.
     const pasid = (n * 0x201 + 1) & 0xfffff
+    // From 2^40 on: below it is the HyperTransport hole.
     const page =
-      (BigInt(n % 127) << 39n) |
+      (BigInt(2 + (n % 125)) << 39n) |
       (BigInt(n % 511) << 30n) |
       (BigInt(n % 509) << 21n) |
       (BigInt(n % 503) << 12n)

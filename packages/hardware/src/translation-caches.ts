@@ -79,8 +79,8 @@ export class TranslationCaches {
     const caches = {
       iotlb: createIotlb(words, iotlb, { remembersGpas }),
       guestToGpa: nestedEntries === 'combined' ? null : createIotlb(words, iotlb),
-      directories: pageWalkCache === null ? null : createIotlb(words, pageWalkCache),
-      guestRoots: gcr3Cache === null ? null : createIotlb(words, gcr3Cache),
+      directories: pageWalkCache === null ? null : createIotlb(words, pageWalkCache, { remembersGpas }),
+      guestRoots: gcr3Cache === null ? null : createIotlb(words, gcr3Cache, { remembersGpas }),
     }
     return new TranslationCaches(caches, design, choices)
   }

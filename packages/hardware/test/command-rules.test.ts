@@ -33,20 +33,20 @@ const goes = (command: Command, options: ChipOptions = {}): boolean => {
 
 describe('a command is legal or not by what the chip can do', () => {
   const samples: Readonly<Record<string, Command>> = {
-    'COMPLETION_WAIT': [0x1000000000000000n, 0n],
-    'INVALIDATE_DEVTAB_ENTRY': [0x2000000000000600n, 0n],
-    'INVALIDATE_IOMMU_PAGES': [0x3000004200000000n, 0n],
+    COMPLETION_WAIT: [0x1000000000000000n, 0n],
+    INVALIDATE_DEVTAB_ENTRY: [0x2000000000000600n, 0n],
+    INVALIDATE_IOMMU_PAGES: [0x3000004200000000n, 0n],
     'INVALIDATE_IOMMU_PAGES GN': [0x3000004200000005n, gn],
-    'INVALIDATE_IOTLB_PAGES': [0x4000060020000600n, everything],
+    INVALIDATE_IOTLB_PAGES: [0x4000060020000600n, everything],
     'INVALIDATE_IOTLB_PAGES GN': [0x4145060020230600n, 0x00007f0000003004n],
     'INVALIDATE_IOTLB_PAGES Type 1': [0x4000060020000600n, bit(4)],
     'INVALIDATE_IOTLB_PAGES Type 2': [0x4000060020000600n, bit(5)],
-    'INVALIDATE_INTERRUPT_TABLE': [0x5000000000000010n, 0n],
-    'PREFETCH_IOMMU_PAGES': [0x6000000004000600n, 0x40000000n],
+    INVALIDATE_INTERRUPT_TABLE: [0x5000000000000010n, 0n],
+    PREFETCH_IOMMU_PAGES: [0x6000000004000600n, 0x40000000n],
     'PREFETCH_IOMMU_PAGES GN': [0x6000000504000600n, 0x40000004n],
-    'COMPLETE_PPR_REQUEST': [0x7000000000000600n, 0x0000f1ff00000000n],
+    COMPLETE_PPR_REQUEST: [0x7000000000000600n, 0x0000f1ff00000000n],
     'COMPLETE_PPR_REQUEST GN': [0x7000000500000600n, 0x0000012300000004n],
-    'INVALIDATE_IOMMU_ALL': [0x8000000000000000n, 0n],
+    INVALIDATE_IOMMU_ALL: [0x8000000000000000n, 0n],
   }
   const guestOnes = Object.keys(samples).filter((name) => name.endsWith('GN'))
   const startingWith = (start: string): string[] =>
@@ -59,7 +59,11 @@ describe('a command is legal or not by what the chip can do', () => {
     ['no PPRSup', { features: without(efr.pprSup) }, startingWith('COMPLETE_PPR')],
     ['no IASup', { features: without(efr.iaSup) }, startingWith('INVALIDATE_IOMMU_ALL')],
     ['no GTSup', { features: without(efr.gtSup) }, guestOnes],
-    ['no InvIotlbTypeSup', { features: without(efr.invIotlbTypeSup) }, startingWith('INVALIDATE_IOTLB_PAGES Type')],
+    [
+      'no InvIotlbTypeSup',
+      { features: without(efr.invIotlbTypeSup) },
+      startingWith('INVALIDATE_IOTLB_PAGES Type'),
+    ],
   ])('%s', (_, options, refused) => {
     for (const [name, command] of Object.entries(samples)) {
       expect(goes(command, options), name).toBe(!refused.includes(name))
@@ -153,11 +157,7 @@ describe('INVALIDATE_IOTLB_PAGES', () => {
   const take = (chip: Chip) => chip.iommu.takeDeviceMessage()
 
   it.each<[string, Command, object]>([
-    [
-      'everything, GN=0',
-      [0x4000060020000600n, everything],
-      { pasid: undefined, address: 0n, sizeLog2: 64 },
-    ],
+    ['everything, GN=0', [0x4000060020000600n, everything], { pasid: undefined, address: 0n, sizeLog2: 64 }],
     [
       'a page of PASID 12345, its pieces out of order',
       [0x4145060020230600n, 0x00007f0000003004n],
@@ -185,7 +185,8 @@ describe('INVALIDATE_IOTLB_PAGES', () => {
     expect(chip.hasStatus(is.comWaitInt)).toBe(false)
     expect(chip.iommu.completeInvalidation(0x601, message.tag)).toBe(false)
     expect(chip.iommu.completeInvalidation(device, (message.tag + 1) % 32)).toBe(false)
-    for (const tag of [-1, 32, 0.5, Number.NaN]) expect(chip.iommu.completeInvalidation(device, tag)).toBe(false)
+    for (const tag of [-1, 32, 0.5, Number.NaN])
+      expect(chip.iommu.completeInvalidation(device, tag)).toBe(false)
     expect(chip.run()).toBe(0)
     expect(chip.iommu.completeInvalidation(device, message.tag)).toBe(true)
     expect(chip.iommu.completeInvalidation(device, message.tag)).toBe(false)
@@ -290,11 +291,7 @@ describe('COMPLETE_PPR_REQUEST', () => {
       [0x7000000500000600n, 0x0000012300000004n],
       { pasid: 5, group: 0x123, response: 0 },
     ],
-    [
-      'invalid request',
-      [0x7000000500000600n, 0x0000112300000004n],
-      { pasid: 5, group: 0x123, response: 1 },
-    ],
+    ['invalid request', [0x7000000500000600n, 0x0000112300000004n], { pasid: 5, group: 0x123, response: 1 }],
     [
       'failure without PASID',
       [0x7000000000000600n, 0x0000f1ff00000000n],
@@ -335,7 +332,9 @@ describe('PREFETCH_IOMMU_PAGES', () => {
   it('fills the IOTLB with PFCount pages of the host table', () => {
     const chip = prefetchChip()
     chip.command(command(4n, hostPages))
-    expect(pagesOf(chip.iommu.iotlbEntries())).toEqual([0n, 0x1000n, 0x2000n, 0x3000n].map((n) => hostPages + n))
+    expect(pagesOf(chip.iommu.iotlbEntries())).toEqual(
+      [0n, 0x1000n, 0x2000n, 0x3000n].map((n) => hostPages + n),
+    )
     const request = { deviceId: 1, iova: hostPages + 0x2abcn }
     expect(chip.iommu.request(request)).toMatchObject({ kind: 'translated', from: 'iotlb' })
     expect(chip.takeEvents()).toEqual([])
@@ -435,7 +434,8 @@ function warm(options: ChipOptions): Chip {
 /** What the caches beside the IOTLB hold, as `kind domain/PASID`, without repetition. */
 function held(chip: Chip): string[] {
   const { directories, guestRoots } = chip.iommu.walkCacheEntries()
-  const name = (kind: string, { domainId, pasid }: IotlbEntry): string => `${kind} ${domainId}/${pasid ?? '-'}`
+  const name = (kind: string, { domainId, pasid }: IotlbEntry): string =>
+    `${kind} ${domainId}/${pasid ?? '-'}`
   const names = [
     ...directories.map((entry) => name('directory', entry)),
     ...guestRoots.map((entry) => name('root', entry)),

@@ -1,5 +1,17 @@
 import { describe, expect, it } from 'vitest'
-import { at, bit, capability, fault, fullChip, interrupts, is, on, passing, quietControl, setMsi } from './rig-chip.js'
+import {
+  at,
+  bit,
+  capability,
+  fault,
+  fullChip,
+  interrupts,
+  is,
+  on,
+  passing,
+  quietControl,
+  setMsi,
+} from './rig-chip.js'
 import type { Chip } from './rig-chip.js'
 
 const device = 0x600
@@ -107,7 +119,8 @@ describe.each(provocations)('%s', (_, cause, provoke, enable, status) => {
     for (const enabled of [true, false]) {
       const chip = chipWith(everyInterrupt | on.intCapXtEn)
       setMsi(chip, { enabled })
-      for (const offset of [at.x2ApicGeneral, at.x2ApicPpr, at.x2ApicGa]) chip.write(offset, 0xdead00eeff00ff00n)
+      for (const offset of [at.x2ApicGeneral, at.x2ApicPpr, at.x2ApicGa])
+        chip.write(offset, 0xdead00eeff00ff00n)
       // Destination 12345678, logical, vector A5, lowest priority.
       chip.write(registerOf[cause], 0x120001a534567804n)
       provoke(chip)

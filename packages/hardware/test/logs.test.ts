@@ -216,20 +216,23 @@ describe.each(logs)('the $name', (log) => {
     expect(chip.hasStatus(log.run)).toBe(false)
   })
 
-  it.each([true, false])('goes on where it was after a restart; overflow cleared by software: %s', (clears) => {
-    const chip = chipOf()
-    fill(chip, log.entries)
-    expect(chip.hasStatus(log.overflow)).toBe(true)
-    chip.write(log.head, chip.read(log.tail))
-    chip.write(at.control, log.control & ~log.enable)
-    if (clears) chip.write(at.status, log.overflow)
-    chip.write(at.control, log.control)
-    expect(chip.hasStatus(log.overflow)).toBe(false)
-    expect(chip.hasStatus(log.run)).toBe(true)
-    expect(fill(chip, 2)).toEqual([true, true])
-    expect(chip.load(slot(log.entries - 1))).toBe(log.entry)
-    expect(chip.read(log.tail)).toBe(BigInt(log.entryBytes))
-  })
+  it.each([true, false])(
+    'goes on where it was after a restart; overflow cleared by software: %s',
+    (clears) => {
+      const chip = chipOf()
+      fill(chip, log.entries)
+      expect(chip.hasStatus(log.overflow)).toBe(true)
+      chip.write(log.head, chip.read(log.tail))
+      chip.write(at.control, log.control & ~log.enable)
+      if (clears) chip.write(at.status, log.overflow)
+      chip.write(at.control, log.control)
+      expect(chip.hasStatus(log.overflow)).toBe(false)
+      expect(chip.hasStatus(log.run)).toBe(true)
+      expect(fill(chip, 2)).toEqual([true, true])
+      expect(chip.load(slot(log.entries - 1))).toBe(log.entry)
+      expect(chip.read(log.tail)).toBe(BigInt(log.entryBytes))
+    },
+  )
 
   it('wraps, and loses nothing as long as software reads', () => {
     const chip = chipOf()

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { nestingFeatures } from '../src/index.js'
 import type { Request, SwitchChoices, Translation } from '../src/index.js'
-import { ats, bit, Chip, fullChip, passing } from './rig-chip.js'
-import type { Entry } from './rig-chip.js'
+import { ats, bit, fullChip, passing } from './rig-chip.js'
+import type { Entry, Chip } from './rig-chip.js'
 import type { ChipOptions } from './chip.js'
 
 const device = 0x600
@@ -79,7 +79,10 @@ describe('FEE0_0000 to FEEF_FFFF', () => {
     const chip = chipOf()
     chip.write(0x18, 0n)
     for (const kind of kinds) {
-      expect(chip.iommu.request(asking(0xfee00000n, kind))).toEqual({ kind: 'forwarded', address: 0xfee00000n })
+      expect(chip.iommu.request(asking(0xfee00000n, kind))).toEqual({
+        kind: 'forwarded',
+        address: 0xfee00000n,
+      })
     }
   })
 
@@ -115,13 +118,17 @@ describe('port I/O, FD_FC00_0000 to FD_FDFF_FFFF', () => {
 
   it.each(edges)('with IoCtl 01 is forwarded: %x', (iova) => {
     for (const kind of kinds) {
-      expect(ask(asking(iova, kind), { dte: [passing, ioCtl(1n)] })).toEqual({ kind: 'forwarded', address: iova })
+      expect(ask(asking(iova, kind), { dte: [passing, ioCtl(1n)] })).toEqual({
+        kind: 'forwarded',
+        address: iova,
+      })
     }
   })
 
   it.each(edges)('with IoCtl 10 is translated as memory: %x', (iova) => {
     const dte = [passing, ioCtl(2n)]
-    for (const kind of kinds) expect(ask(asking(iova, kind), { dte })).toMatchObject({ kind: 'translated', spa: iova })
+    for (const kind of kinds)
+      expect(ask(asking(iova, kind), { dte })).toMatchObject({ kind: 'translated', spa: iova })
     // By page tables: nothing is mapped in an empty one.
     const paged = [0x6000000100200803n, ioCtl(2n)]
     expect(ask(asking(iova, 'read'), { dte: paged })).toMatchObject({ kind: 'fault' })
@@ -209,7 +216,9 @@ describe('system management, FD_F91x_xxxx', () => {
 
   it('does not count for memory', () => {
     for (const value of [0n, 1n, 2n, 3n]) {
-      expect(ask(asking(0x1000n, 'write'), { dte: [passing, sysMgt(value)] })).toMatchObject({ kind: 'translated' })
+      expect(ask(asking(0x1000n, 'write'), { dte: [passing, sysMgt(value)] })).toMatchObject({
+        kind: 'translated',
+      })
     }
   })
 })
@@ -265,12 +274,15 @@ describe('reserved interrupt ranges, FD_F920_0000 to FD_FAFF_FFFF', () => {
 })
 
 describe('address translation, FD_FBxx_xxxx', () => {
-  it.each([0xfdfb000000n, 0xfdfbfffffcn])('with HtAtsResv refuses a write, type 3, and a read, type 4: %x', (iova) => {
-    const place = { pci: { htAtsResv: true } }
-    expectInvalid(ask(asking(iova, 'write'), place), 3, iova)
-    expectInvalid(ask(asking(iova, 'read'), place), 4, iova)
-    expectInvalid(ask(asking(iova, 'non-posted write'), place), 4, iova)
-  })
+  it.each([0xfdfb000000n, 0xfdfbfffffcn])(
+    'with HtAtsResv refuses a write, type 3, and a read, type 4: %x',
+    (iova) => {
+      const place = { pci: { htAtsResv: true } }
+      expectInvalid(ask(asking(iova, 'write'), place), 3, iova)
+      expectInvalid(ask(asking(iova, 'read'), place), 4, iova)
+      expectInvalid(ask(asking(iova, 'non-posted write'), place), 4, iova)
+    },
+  )
 })
 
 describe('the rest of the HyperTransport hole', () => {

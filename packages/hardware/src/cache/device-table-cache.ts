@@ -8,24 +8,26 @@
  */
 import type { Words } from '../memory/words.js'
 
-/** Words of a slot. */
-export const dteSlot = {
+/** Words of a slot. An enum, since bundlers put its values in place. */
+export const enum dteSlot {
   /** Eight words: the entry as read from the table. */
-  raw: 0,
+  raw = 0,
   /** 1 when the slot holds an entry. */
-  present: 8,
+  present = 8,
   /** 1 once an IO_PAGE_FAULT was logged for it: DTE.SE suppresses the next ones. */
-  logged: 9,
+  logged = 9,
   /** The fault of a reserved or gated bit, which every request meets; 0 if there is none. */
-  illegal: 10,
+  illegal = 10,
   /** The fault of an impossible level, which requests meet after the rights of the entry; 0 if there is none. */
-  illegalLevel: 11,
+  illegalLevel = 11,
   /** Root of the GCR3 table, put together: two words. */
-  gcr3: 12,
+  gcr3 = 12,
   /** The IOTLB's record of the entry's DomainID. */
-  domainRecord: 14,
-} as const
+  domainRecord = 14,
+}
 
+/** The first words tell what the cache holds; the others follow from them. */
+const tellingWords: number = dteSlot.logged + 1
 const slotWords = 16
 const pageSlotsLog2 = 6
 
@@ -71,7 +73,7 @@ export class DeviceTableCache {
   invalidate(deviceId: number): void {
     const slot = this.slotOf(deviceId)
     if (slot === 0) return
-    for (let i = 0; i <= dteSlot.logged; i++) this.write(slot, deviceId, i, 0)
+    for (let i = 0; i < tellingWords; i++) this.write(slot, deviceId, i, 0)
   }
 
   invalidateAll(): void {

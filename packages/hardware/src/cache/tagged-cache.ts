@@ -137,6 +137,27 @@ export abstract class TaggedCache extends FoundEntry {
     this.filed(this.found, scopeIn(record, pasid))
   }
 
+  /**
+   * Copies the GPAs that the entry found last remembers.
+   *
+   * @param into - low and high word of each
+   * @param from - place of the first, in GPAs; those that find no room are left out
+   * @returns how many
+   */
+  copyGpas(into: Int32Array, from: number): number {
+    if (!this.remembersGpas) return 0
+    const pool = this.words.array
+    let count = 0
+    for (let i = 0; i < entry.maxGpas && from + count < into.length / 2; i++) {
+      const word = this.found + EntryWord.gpas + i * 2
+      if ((pool[word]! & 63) === 0) continue
+      into[2 * (from + count)] = pool[word]! & ~63
+      into[2 * (from + count) + 1] = pool[word + 1]!
+      count += 1
+    }
+    return count
+  }
+
   /** Drops everything. */
   abstract invalidateAll(): void
 

@@ -11,6 +11,8 @@ import { Words } from './words.js'
 
 const chunkLog2 = 16
 const chunkWords = 1 << (chunkLog2 - 2)
+/** Words that a mark of the machine covers: a page of memory. */
+const markWords = 1 << 10
 const chunkMask = (1 << chunkLog2) - 1
 
 /** Chunks that the table can hold: 256 GiB. */
@@ -55,7 +57,7 @@ export class SparseMemory implements Memory {
     }
     const words = Words.create()
     // The first chunk of the pool stays zero for ever: it is what memory never written reads as.
-    return new SparseMemory(words, new ChunkTable(sizeChunks, words.allocate(chunkWords)))
+    return new SparseMemory(words, new ChunkTable(sizeChunks, allocateChunk(words)))
   }
 
   get sizeBytes(): number {
@@ -71,7 +73,7 @@ export class SparseMemory implements Memory {
   wordOf(lo: number, hi: number): number {
     if (hi >>> 6 === 0) {
       const first = this.table[(lo >>> chunkLog2) | (hi << chunkLog2)]
-      if (first !== undefined && first !== 0) return first + ((lo & chunkMask) >>> 2)
+      if (first !== undefined && first !== 0) return (first + ((lo & chunkMask) >>> 2)) | 0
     }
     return this.wordElsewhere(lo, hi)
   }
@@ -109,7 +111,7 @@ export class SparseMemory implements Memory {
     const chunk = chunkNumber(lo, hi)
     if (chunk >= this.chunks.sizeChunks) return -1
     const first = this.chunks.high.get(chunk) ?? this.chunks.zeroChunk
-    return first + ((lo & chunkMask) >>> 2)
+    return (first + ((lo & chunkMask) >>> 2)) | 0
   }
 
   private writableWordOf(lo: number, hi: number): number {
@@ -117,12 +119,18 @@ export class SparseMemory implements Memory {
     if (chunk >= this.chunks.sizeChunks) return -1
     let first = chunk < this.table.length ? this.table[chunk]! : (this.chunks.high.get(chunk) ?? 0)
     if (first === 0) {
-      first = this.words.allocate(chunkWords)
+      first = allocateChunk(this.words)
       if (chunk < this.table.length) this.table[chunk] = first
       else this.chunks.high.set(chunk, first)
     }
-    return first + ((lo & chunkMask) >>> 2)
+    return (first + ((lo & chunkMask) >>> 2)) | 0
   }
+}
+
+/** Chunks begin where marks do, so that a mark covers one page and nothing else. */
+function allocateChunk(words: Words): number {
+  const gap = -words.allocate(0) & (markWords - 1)
+  return words.allocate(gap + chunkWords) + gap
 }
 
 /** Chunk of an address, as a double: exact, since an address has at most 64 bits and a chunk 16. */

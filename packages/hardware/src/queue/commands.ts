@@ -124,7 +124,7 @@ export class Commands {
     }
   }
 
-  /** Whether a command is legal; nothing is done. */
+  /** Whether an invalidation is legal; nothing is done. Not for commands of other kinds. */
   isLegal(w0: number, w1: number, w2: number, w3: number): boolean {
     this.checksOnly = true
     const outcome = this.carryOut(w0, w1, w2, w3, 0, 0)

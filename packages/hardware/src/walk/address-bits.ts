@@ -7,16 +7,28 @@
  * @packageDocumentation
  */
 
+/**
+ * What of an address, low word, is the page: all but bits 11:0. A negative number, since 0xfffff000 is none that fits an
+ * int32: to mask with it would make an address a double.
+ */
+export const frameMask = -0x1000
+
 /** Lowest address bit that a table of `level` indexes: 12, 21, 30, 39, 48, 57. */
 export const levelShift = (level: number): number => 3 + 9 * level
 
 /** Index into a table of `level`: nine bits, seven at level 6. */
-export function levelIndex(level: number, lo: number, hi: number): number {
-  const shift = 3 + 9 * level
-  if (shift <= 23) return (lo >>> shift) & 511
-  if (shift < 32) return ((lo >>> shift) | (hi << (32 - shift))) & 511
-  return (hi >>> (shift - 32)) & 511
-}
+export const levelIndex = (level: number, lo: number, hi: number): number =>
+  indexFrom(levelShift(level), lo, hi)
+
+/**
+ * Index into a table that is indexed by the address bits from `shift` on, for walks that count the shift down.
+ *
+ * @param shift - 12 to 57
+ */
+export const indexFrom = (shift: number, lo: number, hi: number): number =>
+  // Shift counts are taken modulo 32. Where the index lies in the low word, `hi` is shifted out of the nine bits. Each
+  // branch is masked by itself, so that neither is an unsigned number for the compiler.
+  shift < 32 ? ((lo >>> shift) | (hi << -shift)) & 511 : (hi >>> shift) & 511
 
 /** Whether any of the address bits from `bit` to 63 is set. */
 export function anyBitFrom(bit: number, lo: number, hi: number): boolean {
@@ -53,7 +65,7 @@ export function isSignExtended(bit: number, lo: number, hi: number): boolean {
  * belong to the field; a field of ones alone gives 33 + `hiBits`.
  */
 export function trailingOnesSizeLog2(lo: number, hi: number, hiBits: number): number {
-  const zerosLo = ~lo & 0xfffff000
+  const zerosLo = ~lo & frameMask
   if (zerosLo !== 0) return 32 - Math.clz32(zerosLo & -zerosLo)
   const zerosHi = ~hi & lowMaskLo(hiBits)
   if (zerosHi !== 0) return 64 - Math.clz32(zerosHi & -zerosHi)

@@ -70,7 +70,7 @@ export class FaultReport {
     result[resultWord.fault] = fault
     result[resultWord.logged] = 0
     if ((flags & (request.fresh | request.prefetch)) === 0 && !this.isSuppressed(slot, deviceId, fault)) {
-      const isGuests = this.route !== null && this.route(slot, event)
+      const isGuests = this.route?.(slot, event) === true
       result[resultWord.logged] = isGuests || logEvent(this.registers, this.memory, event) ? 1 : 0
     }
     return outcome.faulted

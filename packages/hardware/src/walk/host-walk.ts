@@ -7,13 +7,13 @@
  * @packageDocumentation
  */
 import type { SparseMemory } from '../memory/sparse-memory.js'
-import type { TaggedCache } from '../cache/tagged-cache.js'
 import { withoutPasid } from '../cache/iotlb.js'
 import type { Switches } from '../switches.js'
 import {
   anyBitBetween,
   anyBitFrom,
-  levelIndex,
+  frameMask,
+  indexFrom,
   levelShift,
   lowMaskHi,
   lowMaskLo,
@@ -21,8 +21,15 @@ import {
 } from './address-bits.js'
 import { badEncoding, denied, noFault, notPresent, reservedBitSet, tableUnreadable } from './fault.js'
 import type { Fault } from './fault.js'
-import { allRights, mayRead, mayWrite } from './rights.js'
+import type { HostPathCache } from './host-path-cache.js'
+import { HostTrail, marksDirty, marksNothing } from './host-trail.js'
+import type { HostMarking } from './host-trail.js'
+import { allRights, mayWrite } from './rights.js'
 import type { WalkTrace } from './trace.js'
+import type { WalkCaches } from './walk-caches.js'
+
+export { marksAccessed, marksDirty, marksNothing } from './host-trail.js'
+export type { HostMarking } from './host-trail.js'
 
 /** Reserved bits in the high word of a directory entry, bits 60:52. */
 const directoryReservedHi = 0x1ff00000
@@ -30,17 +37,22 @@ const directoryReservedHi = 0x1ff00000
 export const leafReservedHi = 0x07f00000
 export const leafReservedMigratingHi = 0x01f00000
 
-/**
- * Which of A and D hardware sets in host entries: DTE.HAD as far as Control.HADUpdate and EFR let it. The bits are
- * those of the low word of an entry.
- */
-export type HostMarking = number
-export const marksNothing: HostMarking = 0
-export const marksAccessed: HostMarking = 0x20
-export const marksDirty: HostMarking = 0x40
+/** What a walk has to do beside walking, as bits of one word: most walks have nothing, and ask once. */
+const enum Extra {
+  trace = 1,
+  /** A or D is set in the entries used. */
+  marks = 2,
+  /** Modelled directories are asked and filled. */
+  directories = 4,
+  /** The model's own cache of paths is. */
+  paths = 8,
+}
 
-/** Longest walk: six levels. */
-const trailEntries = 6
+/** Which checks the switches choose, as bits of one word. */
+const enum Check {
+  refuses512G = 1,
+  lowBits = 2,
+}
 
 /** Walks host tables. The answer of the last walk stands in the fields. */
 export class HostWalk {
@@ -57,43 +69,57 @@ export class HostWalk {
   isDirty = false
   /** Table entries read since the owner set it to zero. */
   reads = 0
-  marking: HostMarking = marksNothing
   /** {@link leafReservedHi} or {@link leafReservedMigratingHi}. */
   leafReserved = leafReservedHi
-  trace: WalkTrace | null = null
-  /** The modelled cache of directory entries, and under what this walk's are filed; null: none, or not for this walk. */
-  directories: TaggedCache | null = null
-  domainId = 0
-  filler = 0
-  /** Whether the entries used are noted even if nothing is set in them. */
-  notesTrail = false
-  /** Walks that {@link directories} shortened, and those that it did not, since the owner set them to zero. */
-  directoryHits = 0
-  directoryMisses = 0
 
-  /** SPAs of the entries that the last walk used, for A and D. */
-  private readonly trail = new Int32Array(trailEntries * 2)
-  private trailLength = 0
-
-  /** Whether rights are checked in each entry, rather than in the leaf. */
-  private readonly checksEach: boolean
-  private readonly refuses512G: boolean
-  private readonly checksLowBits: boolean
+  private setMarking: HostMarking = marksNothing
+  private setTrace: WalkTrace | null = null
+  private setCaches: WalkCaches | null = null
+  /** Bits of {@link Extra}. */
+  private extras = 0
+  private readonly trail: HostTrail
+  /** All ones where rights are checked in each entry, zero where in the leaf. */
+  private readonly checkedEarly: number
+  private readonly checks: number
   private readonly largestSizeLog2: number
-  private readonly marksDirectories: boolean
+  private readonly aboveWidth: Fault
+  private readonly nextLevelBeyondHats: Fault
 
   constructor(
     private readonly memory: SparseMemory,
-    private readonly switches: Switches,
+    switches: Switches,
     /** Deepest table that the implementation walks: 4 to 6 levels. */
     private readonly hostLevels: number,
+    /** Tables found before; null: every walk begins at the root. */
+    private readonly paths: HostPathCache | null = null,
   ) {
     const { choices } = switches
-    this.checksEach = choices.rightsOrder === 'each-level'
-    this.refuses512G = choices.leaf512G === 'refused'
-    this.checksLowBits = choices.leafLowBits === 'reserved'
+    this.trail = new HostTrail(memory, choices.hostDirectoryAccessed === 'set')
+    this.checkedEarly = choices.rightsOrder === 'each-level' ? -1 : 0
+    this.checks =
+      (choices.leaf512G === 'refused' ? Check.refuses512G : 0) |
+      (choices.leafLowBits === 'reserved' ? Check.lowBits : 0)
     this.largestSizeLog2 = choices.sizeAbove2p51 === 'invalid' ? 51 : 53
-    this.marksDirectories = choices.hostDirectoryAccessed === 'set'
+    this.aboveWidth = switches.aboveWidth
+    this.nextLevelBeyondHats = switches.nextLevelBeyondHats
+    this.chooseExtras()
+  }
+
+  get marking(): HostMarking {
+    return this.setMarking
+  }
+  set marking(marking: HostMarking) {
+    this.setMarking = marking
+    this.chooseExtras()
+  }
+  set trace(trace: WalkTrace | null) {
+    this.setTrace = trace
+    this.chooseExtras()
+  }
+  /** The modelled caches; null: none, or not for this walk. */
+  set caches(caches: WalkCaches | null) {
+    this.setCaches = caches
+    this.chooseExtras()
   }
 
   /**
@@ -112,94 +138,143 @@ export class HostWalk {
     granted: number,
     needed: number,
   ): Fault {
-    if (mode < 6 && anyBitFrom(12 + 9 * mode, lo, hi)) return this.switches.aboveWidth
-    const memory = this.memory
-    const pool = memory.words.array
-    const trace = this.trace
-    const notes = this.marking !== marksNothing || this.notesTrail
-    const directories = this.directories
-    let tableLo = rootLo & 0xfffff000
+    // Each `| 0` tells the compiler what it cannot know of arguments, and would ask again at each level: int32.
+    const iovaLo = lo | 0
+    const iovaHi = hi | 0
+    const { extras, memory } = this
+    let level = mode | 0
+    if (level < 6 && anyBitFrom(levelShift(level + 1), iovaLo, iovaHi)) return this.aboveWidth
+    const neededEarly = needed & this.checkedEarly
+    let tableLo = rootLo & frameMask
     let tableHi = rootHi & 0xfffff
-    let level = mode
-    let passed = allRights
-    const neededEarly = this.checksEach ? needed : 0
-    this.trailLength = 0
-    if (directories !== null) {
-      const record = directories.domainRecord(this.domainId)
-      if (directories.lookup(record, this.domainId, withoutPasid, lo, hi)) {
-        tableLo = directories.frameLo
-        tableHi = directories.frameHi
-        level = directories.level
-        passed = directories.rights
-        this.directoryHits += 1
-        if ((granted & passed & neededEarly) !== neededEarly) return denied
-      } else this.directoryMisses += 1
+    let rights = granted | 0
+    let reads = this.reads | 0
+    let isPathKnown = 1
+    if (extras !== 0) {
+      this.trail.restart()
+      const { paths } = this
+      const caches = this.setCaches
+      if ((extras & Extra.paths) !== 0) {
+        // A right that the path lacks is refused by the entry that lacks it, so that one is to be found first.
+        const isFound = paths!.find(tableLo, tableHi, level, iovaLo, iovaHi, rights, this.setMarking)
+        isPathKnown = isFound ? 1 : 0
+        if (isFound && (paths!.rights & neededEarly) === neededEarly) {
+          tableLo = paths!.frameLo
+          tableHi = paths!.frameHi
+          level = paths!.level
+          rights = paths!.rights
+          reads += paths!.reads
+        }
+      } else if (caches?.findDirectory(withoutPasid, lo, hi) === true) {
+        tableLo = caches.tableLo
+        tableHi = caches.tableHi
+        level = caches.level
+        rights &= caches.rights
+        if ((rights & neededEarly) !== neededEarly) return denied
+      } else if (caches !== null) caches.rights = allRights
     }
+    const pool = memory.words.array
+    let shift = levelShift(level) | 0
+    let fault: Fault
     for (;;) {
-      const entryLo = tableLo | (levelIndex(level, lo, hi) << 3)
-      this.reads += 1
-      if (trace !== null) trace.read('host-table', entryLo, tableHi)
+      const entryLo = tableLo | (indexFrom(shift, iovaLo, iovaHi) << 3)
+      reads = (reads + 1) | 0
+      if (extras !== 0) this.note(entryLo, tableHi)
       const word = memory.wordOf(entryLo, tableHi)
-      if (word < 0) return this.unreadable(entryLo, tableHi)
-      if (notes) this.follow(entryLo, tableHi)
+      if (word < 0) {
+        fault = this.unreadable(entryLo, tableHi)
+        break
+      }
       const valueLo = pool[word]!
-      const valueHi = pool[word + 1]!
-      if ((valueLo & 1) === 0) return notPresent
-      const nextLevel = (valueLo >>> 9) & 7
-      const isLeaf = nextLevel === 0 || nextLevel === 7
-      if ((valueHi & (isLeaf ? this.leafReserved : directoryReservedHi)) !== 0) return reservedBitSet
-      passed &= valueHi
-      const rights = granted & passed
-      // Rights come before the level encoding: a right missing in a directory wins over whatever lies below it.
-      if ((rights & neededEarly) !== neededEarly) return denied
-      if (isLeaf) return this.leaf(level, nextLevel, valueLo, valueHi, lo, hi, rights, needed)
-      if (nextLevel >= level) {
-        return nextLevel > this.hostLevels ? this.switches.nextLevelBeyondHats : badEncoding
-      }
-      if (nextLevel < level - 1 && anyBitBetween(12 + 9 * nextLevel, levelShift(level), lo, hi)) {
-        return badEncoding
-      }
-      tableLo = valueLo & 0xfffff000
+      const valueHi = pool[(word + 1) | 0]!
+      tableLo = valueLo & frameMask
       tableHi = valueHi & 0xfffff
-      level = nextLevel
-      if (directories !== null) this.keepDirectory(directories, level, tableLo, tableHi, passed, lo, hi)
+      const below = (level - 1) | 0
+      // The usual entry first, present and of the next level: that one is known before the entry is read.
+      if ((valueLo & 0xe01) === ((below << 9) | 1) && below !== 0 && (valueHi & directoryReservedHi) === 0) {
+        rights &= valueHi
+        if ((rights & neededEarly) !== neededEarly) {
+          fault = denied
+          break
+        }
+        level = below
+        shift = (shift - 9) | 0
+      } else {
+        const nextLevel = (valueLo >>> 9) & 7
+        if ((valueLo & 1) === 0) {
+          fault = notPresent
+          break
+        }
+        const isLeaf = nextLevel === 0 || nextLevel === 7
+        if ((valueHi & (isLeaf ? this.leafReserved : directoryReservedHi)) !== 0) {
+          fault = reservedBitSet
+          break
+        }
+        const above = rights
+        rights &= valueHi
+        // Rights come before the level encoding: a right missing in a directory wins over whatever lies below it.
+        if ((rights & neededEarly) !== neededEarly) {
+          fault = denied
+          break
+        }
+        if (isLeaf) {
+          fault = this.leaf(level, nextLevel, valueLo, valueHi, iovaLo, iovaHi, rights, needed | 0)
+          if (isPathKnown === 0 && fault === noFault) this.paths!.keep(this.trail, level, above)
+          break
+        }
+        if (nextLevel >= level) {
+          fault = nextLevel > this.hostLevels ? this.nextLevelBeyondHats : badEncoding
+          break
+        }
+        if (nextLevel < below && anyBitBetween(levelShift(nextLevel + 1), shift, iovaLo, iovaHi)) {
+          fault = badEncoding
+          break
+        }
+        level = nextLevel
+        shift = levelShift(level) | 0
+      }
+      if ((extras & Extra.directories) !== 0) this.keepDirectory(lo, hi, level, tableLo, tableHi, valueHi)
     }
+    this.reads = reads
+    return fault
+  }
+
+  /** Sets A in the entries of the last walk, and D in its leaf when it was for a write. */
+  mark(forWrite: boolean): void {
+    this.trail.setBits(this.setMarking, forWrite, this.setTrace)
   }
 
   /** Marks the memory pages that the last walk read, so that a change to one is noticed. */
   markPagesRead(): void {
-    const { words } = this.memory
-    for (let i = 0; i < this.trailLength; i++) {
-      words.mark(this.memory.wordOf(this.trail[i << 1]!, this.trail[(i << 1) + 1]!))
-    }
+    this.trail.markPages()
   }
 
+  private chooseExtras(): void {
+    const isPlain = this.setTrace === null && this.setCaches === null
+    this.extras =
+      (this.setTrace === null ? 0 : Extra.trace) |
+      (this.setMarking === marksNothing ? 0 : Extra.marks) |
+      (this.setCaches === null ? 0 : Extra.directories) |
+      (isPlain && this.paths !== null ? Extra.paths : 0)
+  }
+
+  private note(lo: number, hi: number): void {
+    if (this.setTrace !== null) this.setTrace.read('host-table', lo, hi)
+    this.trail.add(lo, hi)
+  }
+
+  /** Files the table that the walk has come to. What the device's entry grants is no matter of the tables. */
   private keepDirectory(
-    directories: TaggedCache,
+    lo: number,
+    hi: number,
     level: number,
     tableLo: number,
     tableHi: number,
-    passed: number,
-    lo: number,
-    hi: number,
+    valueHi: number,
   ): void {
-    const { domainId, filler } = this
-    const record = directories.domainRecord(domainId)
-    const size = levelShift(level + 1)
-    const rights = passed & (mayRead | mayWrite)
-    directories.fillTable(
-      record,
-      domainId,
-      withoutPasid,
-      lo,
-      hi,
-      size,
-      tableLo,
-      tableHi,
-      rights,
-      filler,
-      level,
-    )
+    const caches = this.setCaches!
+    caches.rights &= valueHi
+    caches.keepDirectory(withoutPasid, lo, hi, level, tableLo, tableHi, caches.rights)
   }
 
   private leaf(
@@ -213,9 +288,10 @@ export class HostWalk {
     needed: number,
   ): Fault {
     const shift = levelShift(level)
+    const checks = this.checks
     let sizeLog2 = shift
     if (nextLevel === 0) {
-      if (level === 6 || (level === 4 && this.refuses512G)) return badEncoding
+      if (level === 6 || (level === 4 && (checks & Check.refuses512G) !== 0)) return badEncoding
     } else {
       sizeLog2 = trailingOnesSizeLog2(valueLo, valueHi, 20)
       if (sizeLog2 <= shift || sizeLog2 >= shift + 9) return badEncoding
@@ -224,18 +300,18 @@ export class HostWalk {
     }
     const offsetLo = lowMaskLo(sizeLog2)
     const offsetHi = lowMaskHi(sizeLog2)
-    if (this.checksLowBits && nextLevel === 0) {
-      const low = (valueLo & 0xfffff000 & offsetLo) | (valueHi & 0xfffff & offsetHi)
+    if ((checks & Check.lowBits) !== 0 && nextLevel === 0) {
+      const low = (valueLo & frameMask & offsetLo) | (valueHi & 0xfffff & offsetHi)
       if (low !== 0) return reservedBitSet
     }
     if ((rights & needed) !== needed) return denied
-    this.spaLo = (valueLo & 0xfffff000 & ~offsetLo) | (lo & offsetLo)
+    this.spaLo = (valueLo & frameMask & ~offsetLo) | (lo & offsetLo)
     this.spaHi = (valueHi & 0xfffff & ~offsetHi) | (hi & offsetHi)
     this.sizeLog2 = sizeLog2
     this.rights = rights
     this.leafBits = valueHi & 0x18000000
     this.isDirty = (valueLo & marksDirty) !== 0 || (needed & mayWrite) !== 0
-    if (this.marking !== marksNothing) this.mark((needed & mayWrite) !== 0)
+    if (this.setMarking !== marksNothing) this.mark((needed & mayWrite) !== 0)
     return noFault
   }
 
@@ -243,25 +319,5 @@ export class HostWalk {
     this.spaLo = lo
     this.spaHi = hi
     return tableUnreadable
-  }
-
-  private follow(lo: number, hi: number): void {
-    const at = this.trailLength++ << 1
-    this.trail[at] = lo
-    this.trail[at + 1] = hi
-  }
-
-  /** Sets A in the entries of the last walk, and D in its leaf when it was for a write. */
-  mark(forWrite: boolean): void {
-    const last = this.trailLength - 1
-    for (let i = this.marksDirectories ? 0 : last; i <= last; i++) {
-      const lo = this.trail[i << 1]!
-      const hi = this.trail[(i << 1) + 1]!
-      const before = this.memory.words.array[this.memory.wordOf(lo, hi)]!
-      const after = before | (i === last && forWrite ? this.marking : this.marking & marksAccessed)
-      if (after === before) continue
-      this.memory.store32(lo, hi, after)
-      if (this.trace !== null) this.trace.store('host-table', lo, hi)
-    }
   }
 }

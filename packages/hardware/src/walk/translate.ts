@@ -16,7 +16,7 @@ import { controlLo, mmio } from '../mmio.js'
 import type { Registers } from '../registers.js'
 import type { Switches } from '../switches.js'
 import type { TranslationCaches } from '../translation-caches.js'
-import { outcome, request, resultWord, resultWords, source, untaggedGuest } from './answer.js'
+import { Outcome, RequestFlag, ResultWord, resultWords, Source, untaggedGuest } from './answer.js'
 import { AtsRequests } from './ats.js'
 import { entryValid, guestIoProtection, guestValid, mayBeExcluded, translationValid } from './device-entry.js'
 import { DeviceTable } from './device-table.js'
@@ -34,13 +34,13 @@ export interface Platform {
   readonly snp: boolean
   /** The capability's HtAtsResv. */
   readonly translationRangeReserved: boolean
-  /** The model's own cache of table pages is used; see `table-page-cache.ts`. */
+  /** The model's own caches are used; see `host-path-cache.ts` and `guest-path-cache.ts`. */
   readonly tablePageCache: boolean
 }
 
 /** See the file's comment. */
 export class Translator {
-  /** The answer to the last request; see {@link resultWord}. */
+  /** The answer to the last request; see {@link ResultWord}. */
   readonly result = new Int32Array(resultWords)
   readonly deviceTable: DeviceTable
   private readonly tables: TableAccess
@@ -123,23 +123,23 @@ export class Translator {
    * Translates the address of one request.
    *
    * @param pasid - -1 for a request without PASID
-   * @param flags - bits of {@link request}
-   * @returns one of {@link outcome}
+   * @param flags - bits of {@link RequestFlag}
+   * @returns one of {@link Outcome}
    */
   translate(deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
     const pool = this.memory.words.array
     const result = this.result
-    result[resultWord.source] = source.none
-    result[resultWord.reads] = 0
+    result[ResultWord.source] = Source.none
+    result[ResultWord.reads] = 0
     if ((pool[this.registers.controlWord]! & controlLo.iommuEn) === 0) return this.forward(lo, hi)
     if (isSpecial(lo, hi, this.holeIsMemory)) {
       const answer = this.special.answer(deviceId, pasid, lo, hi, flags)
       if (answer >= 0) return answer
     }
-    const slot = this.deviceTable.entryOf(deviceId, (flags & request.fresh) !== 0)
+    const slot = this.deviceTable.entryOf(deviceId, (flags & RequestFlag.fresh) !== 0)
     if (slot < 0) {
-      result[resultWord.spaLo] = this.deviceTable.entryLo
-      result[resultWord.spaHi] = this.deviceTable.entryHi
+      result[ResultWord.spaLo] = this.deviceTable.entryLo
+      result[ResultWord.spaHi] = this.deviceTable.entryHi
       return this.faults.report(slot, this.deviceTable.fault, deviceId, pasid, lo, hi, flags)
     }
     return this.translateBy(slot, deviceId, pasid, lo, hi, flags)
@@ -156,11 +156,12 @@ export class Translator {
     const pool = this.memory.words.array
     const q0Lo = pool[slot]!
     const q0Hi = pool[slot + 1]!
-    const isAts = (flags & (request.translationRequest | request.translated)) !== 0
+    const isAts = (flags & (RequestFlag.translationRequest | RequestFlag.translated)) !== 0
     if ((q0Lo & entryValid) === 0) return this.withoutEntry(slot, deviceId, pasid, lo, hi, flags)
     const illegal = pool[slot + dteSlot.illegal]!
     if (illegal !== noFault) return this.faults.report(slot, illegal, deviceId, pasid, lo, hi, flags)
-    if ((flags & request.translated) !== 0) return this.ats.translated(slot, deviceId, pasid, lo, hi, flags)
+    if ((flags & RequestFlag.translated) !== 0)
+      return this.ats.translated(slot, deviceId, pasid, lo, hi, flags)
     // The register's lowest bit is ExEn; most chips never meet the rest.
     if ((pool[this.registers.exclusionWord]! & 1) !== 0 && this.isExcluded(slot, pasid, lo, hi)) {
       return isAts ? this.ats.excluded(slot, deviceId, pasid, lo, hi, flags) : this.forward(lo, hi)
@@ -169,7 +170,7 @@ export class Translator {
     if ((q0Lo & translationValid) === 0) {
       return this.faults.report(slot, notPresent, deviceId, pasid, lo, hi, flags)
     }
-    const access = (flags & request.write) !== 0 ? mayWrite : mayRead
+    const access = (flags & RequestFlag.write) !== 0 ? mayWrite : mayRead
     if ((q0Hi & access) === 0) {
       const named = pasid < 0 && isGiov(q0Hi) && this.switches.choices.giovDteDenied === 'gn-1'
       return this.faults.report(slot, denied, deviceId, named ? untaggedGuest : pasid, lo, hi, flags)
@@ -189,19 +190,20 @@ export class Translator {
     if (tagged >= 0) {
       const needed =
         access |
-        ((flags & request.execute) !== 0 ? mayExecute : 0) |
-        ((flags & request.supervisor) !== 0 ? 0 : userMay)
-      return this.throughTables(slot, deviceId, tagged, lo, hi, flags, needed, false)
+        ((flags & RequestFlag.execute) !== 0 ? mayExecute : 0) |
+        ((flags & RequestFlag.supervisor) !== 0 ? 0 : userMay)
+      return this.throughTables(slot, deviceId, tagged, lo, hi, flags, needed, pasid)
     }
     // Under GIoV a request without PASID goes through the guest table of PASID 0, with user privilege.
     if (isGiov(q0Hi)) {
       const needed = this.switches.choices.giovPrivilege === 'user' ? access | userMay : access
-      return this.throughTables(slot, deviceId, 0, lo, hi, flags, needed, true)
+      return this.throughTables(slot, deviceId, 0, lo, hi, flags, needed, untaggedGuest)
     }
     if ((q0Lo & 0xe00) === 0) return this.ats.identity(q0Hi, lo, hi)
-    return this.throughTables(slot, deviceId, withoutPasid, lo, hi, flags, access, false)
+    return this.throughTables(slot, deviceId, withoutPasid, lo, hi, flags, access, pasid)
   }
 
+  /** @param named - the PASID that an event names: the request's own, or {@link untaggedGuest} */
   private throughTables(
     slot: number,
     deviceId: number,
@@ -210,11 +212,11 @@ export class Translator {
     hi: number,
     flags: number,
     needed: number,
-    isUntagged: boolean,
+    named: number,
   ): number {
+    const isUntagged = named === untaggedGuest
     const fault = this.tables.access(slot, deviceId, pasid, lo, hi, flags, needed, isUntagged)
-    if (fault === noFault) return outcome.translated
-    const named = isUntagged ? untaggedGuest : pasid
+    if (fault === noFault) return Outcome.translated
     return this.faults.report(slot, fault, deviceId, named, lo, hi, flags, this.tables.faultInHost)
   }
 
@@ -227,10 +229,10 @@ export class Translator {
     hi: number,
     flags: number,
   ): number {
-    if ((flags & request.translationRequest) !== 0) {
+    if ((flags & RequestFlag.translationRequest) !== 0) {
       return this.faults.report(slot, invalidRequest(0), deviceId, pasid, lo, hi, flags)
     }
-    if ((flags & request.translated) !== 0) {
+    if ((flags & RequestFlag.translated) !== 0) {
       return this.faults.report(slot, invalidRequest(1), deviceId, pasid, lo, hi, flags)
     }
     if (pasid < 0 || this.switches.choices.pasidWithoutValid === 'forward') return this.forward(lo, hi)
@@ -254,10 +256,10 @@ export class Translator {
   }
 
   private forward(lo: number, hi: number): number {
-    this.result[resultWord.spaLo] = lo
-    this.result[resultWord.spaHi] = hi
-    this.result[resultWord.rights] = allRights
-    return outcome.forwarded
+    this.result[ResultWord.spaLo] = lo
+    this.result[ResultWord.spaHi] = hi
+    this.result[ResultWord.rights] = allRights
+    return Outcome.forwarded
   }
 }
 

@@ -70,7 +70,7 @@ export function reservedInLowerHalf(dte: Dte, machine: Machine): string | undefi
 export function reservedInUpperHalf(dte: Dte, machine: Machine): boolean {
   if ((dte.words[2] & mask(53, 52)) !== 0n) return true
   if ((dte.words[3] & (mask(14, 0) | mask(53, 48))) !== 0n) return true
-  return dte.vImuEn && !bit(machine.registers.control, 53)
+  return dte.vImuEn && !(bit(machine.features.efr, 55) && bit(machine.registers.control, 53))
 }
 
 /** Section 1.7, HATS: the deepest host table. 0: no host translation. */

@@ -53,8 +53,8 @@ interface Naming {
 function requester(walk: Walk, naming: Naming): bigint {
   const domain = (naming.domainId ?? walk.dte?.domainId ?? 0n) << 32n
   if (walk.onBehalfOf !== undefined && walk.switches['nested-host-fault'] === 'gpa') return domain
-  if (walk.pasid !== undefined) {
-    return GN | pasidFields(walk.pasid) | (walk.user ? US : 0n) | (walk.execute ? NX : 0n)
+  if (walk.namedPasid !== undefined) {
+    return GN | pasidFields(walk.namedPasid) | (walk.user ? US : 0n) | (walk.execute ? NX : 0n)
   }
   if (walk.guestInUse || naming.asGuest === true) {
     if (walk.switches['giov-event'] === 'gn0') return domain

@@ -11,6 +11,8 @@ export class Walk {
   dte: Dte | undefined
   /** The PASID of the prefix; step 10 may decide to go on as if there were none. */
   pasid: number | undefined
+  /** The PASID that events name: the request's own, whether or not it counts. */
+  readonly namedPasid: number | undefined
   /** Step 10 has chosen a regime with guest tables. */
   guestInUse = false
   /** While a host walk runs on behalf of a guest walk: the guest-physical address it is for. */
@@ -22,6 +24,7 @@ export class Walk {
     readonly switches: Switches,
   ) {
     this.pasid = request.pasid
+    this.namedPasid = request.pasid
   }
 
   get tagged(): boolean {
@@ -30,12 +33,12 @@ export class Walk {
 
   /** Section 4.2: privilege is a matter of the PASID prefix; without one the request is a user's. */
   get user(): boolean {
-    if (!this.tagged) return this.switches['giov-privilege'] === 'user'
+    if (this.namedPasid === undefined) return this.switches['giov-privilege'] === 'user'
     return this.request.user ?? true
   }
 
   get execute(): boolean {
-    return this.tagged && (this.request.execute ?? false)
+    return this.namedPasid !== undefined && (this.request.execute ?? false)
   }
 
   /** Reads a table entry, own accessed/dirty updates included. */
