@@ -602,7 +602,7 @@ describe('a translation request that meets malformed tables is aborted', () => {
       const asked = { deviceId: nested, pasid: 5, iova: guestPages }
       const plain = chip.iommu.request(asked)
       const answer = chip.iommu.translationRequest(asked)
-      const [[lo, hi] = []] = chip.takeEvents()
+      const [[lo, hi] = [0n, 0n]] = chip.takeEvents()
       expect(plain).toMatchObject({ kind: 'fault', event: [lo, hi] })
       // As for an ordinary request, but for TR.
       expect(answer).toMatchObject({ kind: 'completer-abort', event: [lo | (1n << 56n), hi] })

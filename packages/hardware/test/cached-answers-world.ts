@@ -59,9 +59,9 @@ export type Step =
 
 const bit = (isSet: boolean, at: number): bigint => (isSet ? 1n << BigInt(at) : 0n)
 
-export const hostRoots = [0x100000000n, 0x110000000n] as const
+const hostRoots = [0x100000000n, 0x110000000n] as const
 /** GPAs. */
-export const gcr3Roots = [0x10000n, 0x13000n] as const
+const gcr3Roots = [0x10000n, 0x13000n] as const
 
 /** The lower half of an entry; the upper one is zero. */
 export const entryWords = (entry: Entry): readonly [bigint, bigint] => [

@@ -91,7 +91,7 @@ describe('INVALIDATE_IOTLB_PAGES', () => {
       if ((parseHex(hiWord) & 0xffen) !== 0n) return
       const chip = linkChip()
       chip.command([invalidate()[0], parseHex(hiWord)])
-      expect(takeAll(chip)).toMatchObject([{ address: parseHex(base), sizeLog2: sizeLog2 }])
+      expect(takeAll(chip)).toMatchObject([{ address: parseHex(base), sizeLog2 }])
     },
   )
 

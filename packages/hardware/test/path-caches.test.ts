@@ -20,24 +20,24 @@ interface Shape {
 }
 
 /**
- * A nested device whose tables, and whose page, lie 2 MiB apart in the guest: each has a host table of its own, so that
- * no change is noticed for the sake of another one.
+ * A nested device whose tables, and whose page, lie 512 GiB apart in the guest: each has host tables of its own below
+ * the root, so that no change is noticed for the sake of another one.
  */
 function spreadChip(tablePageCache: boolean, shape: Shape = {}): Chip {
   const { entryBits = 0x67n, features = nestingFeatures, guestLevels = 4 } = shape
   const chip = Chip.create({ tablePageCache, features, control: quietControl })
   const hostTables = pagesFrom(0x100001000n)
   // GCR3 tables of two levels, guest tables, the page.
-  const gpas = Array.from({ length: guestLevels + 3 }, (_, n) => BigInt(n + 1) << 21n)
-  const spaOf = (gpa: bigint): bigint => 0x200000000n + gpa
-  for (const gpa of gpas) mapHost(chip, host, hostTables, gpa, spaOf(gpa))
-  const [top = 0n, ...below] = gpas
+  const pages = Array.from({ length: guestLevels + 3 }, (_, n) => {
+    const number = BigInt(n)
+    return { gpa: (number << 39n) | (number << 30n) | 0x200000n, spa: 0x200000000n + (number << 12n) }
+  })
+  for (const { gpa, spa } of pages) mapHost(chip, host, hostTables, gpa, spa)
+  const top = pages[0]?.gpa ?? 0n
   const shifts = [9n, 0n, ...[48n, 39n, 30n, 21n, 12n].slice(-guestLevels)]
-  let table = top
-  below.forEach((gpa, n) => {
+  pages.slice(1).forEach(({ gpa }, n) => {
     const index = ((n < 2 ? BigInt(pasid) : iova) >> (shifts[n] ?? 0n)) & 511n
-    chip.put([spaOf(table) + index * 8n, gpa | (n < 2 ? 1n : entryBits)])
-    table = gpa
+    chip.put([(pages[n]?.spa ?? 0n) + index * 8n, gpa | (n < 2 ? 1n : entryBits)])
   })
   // V, TV, IR, IW, GV, Mode 4, GLX 1; the GCR3 root is bits 14:12 and 30:15 of a GPA; GuestPagingMode.
   const q0 = 0x6180000000000803n | host.root | (((top >> 12n) & 7n) << 58n)

@@ -196,5 +196,4 @@ export function fault(chip: Chip, count = 1, deviceId = 0x600): boolean[] {
 
 export const faultEvent: Entry = [0x2000001300000600n, 0x1000n]
 
-export { Chip, place, quietControl }
-export type { IommuOptions }
+export { Chip, quietControl }

@@ -9,7 +9,7 @@ export const store = (gpa: bigint, data: bigint): Pair => [0x1000000000000001n |
 export const nested = onControl | virtualControl.guestBuffersNested
 
 /** Devices of the host with their domains: 10h and 11h are guest 3's, 12h is guest 4's, 13h nobody's. */
-export const hostDevices = [
+const hostDevices = [
   [0x10, 7],
   [0x11, 8],
   [0x12, 9],

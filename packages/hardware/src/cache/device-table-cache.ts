@@ -8,10 +8,8 @@
  */
 import type { Words } from '../memory/words.js'
 
-/** Words of a slot. An enum, since bundlers put its values in place. */
+/** Words of a slot after the eight of the entry as read from the table. An enum, since bundlers put its values in place. */
 export const enum dteSlot {
-  /** Eight words: the entry as read from the table. */
-  raw = 0,
   /** 1 when the slot holds an entry. */
   present = 8,
   /** 1 once an IO_PAGE_FAULT was logged for it: DTE.SE suppresses the next ones. */

@@ -32,7 +32,7 @@ export interface CampaignOptions {
  * Bytes that half of a chip's traffic may add to the heap: the journal that keeps a machine apart from its forks grows
  * up to what a machine's words take.
  */
-export const heapGrowthAllowed = 16 << 20
+const heapGrowthAllowed = 16 << 20
 
 function collector(): () => void {
   setFlagsFromString('--expose-gc')

@@ -113,7 +113,7 @@ function layPage(memory: SparseMemory, random: Random, number: number): void {
   }
 }
 
-export function layDevice(memory: SparseMemory, random: Random, deviceId: number): void {
+function layDevice(memory: SparseMemory, random: Random, deviceId: number): void {
   const at = deviceId * deviceBytes
   if (at >= deviceTablePages << 12) return
   const bits = random.chance(0.8) ? 0 : 64
