@@ -162,6 +162,32 @@ describe('a walk by known paths', () => {
     }
   })
 
+  it.each([undefined, pasid])('is one of what the entry of the device says: PASID %s', (named) => {
+    const chips = [spreadChip(true), spreadChip(false)] as const
+    const asked = { deviceId, iova: named === undefined ? 0x200000n : iova, pasid: named }
+    const base = [0, 8, 16, 24].map(
+      (offset) => chips[0].load(0x4000000n + BigInt(deviceId * 32 + offset)) ?? 0n,
+    )
+    // HAD, Mode, host root, GLX, GCR3 root, IR, IW; GCR3 root; GuestPagingMode.
+    const changes = [
+      ...[3n << 7n, 1n << 9n, 1n << 12n, 1n << 32n, 1n << 56n, 1n << 58n, 1n << 61n, 1n << 62n].map(
+        (bits) => [bits],
+      ),
+      ...[1n << 16n, 1n << 43n, 1n << 52n].map((bits) => [0n, bits]),
+      [0n, 0n, 1n << 54n],
+    ]
+    for (const chip of chips) chip.write(0x18, quietControl | controlBit.hostDirty)
+    for (const change of changes) {
+      for (const [n, write] of [false, true, false].entries()) {
+        const words = base.map((word, quad) => (n === 1 ? word ^ (change[quad] ?? 0n) : word))
+        for (const chip of chips) chip.setDte(deviceId, words)
+        const ask = (chip: Chip): unknown => [dropAll(chip), chip.iommu.request({ ...asked, write })]
+        expectSame(ask, ...chips)
+        expectSame(ask, ...chips)
+      }
+    }
+  })
+
   it('is one of all bits of a host address', () => {
     const make = (tablePageCache: boolean): Chip => {
       const chip = Chip.create({ tablePageCache })

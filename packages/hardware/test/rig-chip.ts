@@ -1,7 +1,7 @@
 /** What tests of registers, logs, counters and commands need besides `Chip`: every feature, by name; all bits; MSI. */
 import { nestingFeatures } from '../src/index.js'
-import type { FeatureRegisters, InterruptMessage, IommuOptions } from '../src/index.js'
-import { Chip, controlBit, place, quietControl, register, statusBit } from './chip.js'
+import type { FeatureRegisters, InterruptMessage } from '../src/index.js'
+import { Chip, controlBit, quietControl, register, statusBit } from './chip.js'
 import type { ChipOptions } from './chip.js'
 
 export type Command = readonly [lo: bigint, hi: bigint]
