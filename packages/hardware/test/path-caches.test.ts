@@ -178,8 +178,8 @@ describe('a walk by known paths', () => {
     ]
     for (const chip of chips) chip.write(0x18, quietControl | controlBit.hostDirty)
     for (const change of changes) {
-      for (const [n, write] of [false, true, false].entries()) {
-        const words = base.map((word, quad) => (n === 1 ? word ^ (change[quad] ?? 0n) : word))
+      for (const [n, write] of [false, false, true, false].entries()) {
+        const words = base.map((word, quad) => (n === 1 || n === 2 ? word ^ (change[quad] ?? 0n) : word))
         for (const chip of chips) chip.setDte(deviceId, words)
         const ask = (chip: Chip): unknown => [dropAll(chip), chip.iommu.request({ ...asked, write })]
         expectSame(ask, ...chips)

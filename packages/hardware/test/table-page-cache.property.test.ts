@@ -250,7 +250,7 @@ describe("the model's own caches", () => {
       fc.property(design, lots, program, (microArchitecture, chosen, operations) => {
         compare(nestedWorld({ microArchitecture, switches: switchesOf(chosen) }), operations)
       }),
-      { numRuns: runs(400) },
+      { numRuns: runs(120) },
     )
   })
 
@@ -260,7 +260,7 @@ describe("the model's own caches", () => {
         const world = randomWorld(randomCase(seed), { microArchitecture, switches: switchesOf(chosen) })
         if (world.requests.length > 0) compare(world, operations)
       }),
-      { numRuns: runs(600) },
+      { numRuns: runs(150) },
     )
   })
 })

@@ -60,10 +60,15 @@ export class DeviceTable {
    * @returns -1 if there is none; then {@link fault} and the address tell why
    */
   entryOf(deviceId: number, isFresh: boolean): number {
+    return this.entryIn(this.memory.words.array, deviceId, isFresh)
+  }
+
+  /** The same for a caller who has the machine's words at hand. */
+  entryIn(pool: Int32Array, deviceId: number, isFresh: boolean): number {
     const cache = this.deviceTableCache
     if (isFresh) return this.readEntry(cache.scratch, deviceId, true)
     const slot = cache.slotOf(deviceId)
-    this.wasCached = slot !== 0 && this.memory.words.array[slot + dteSlot.present] === 1
+    this.wasCached = slot !== 0 && pool[slot + dteSlot.present] === 1
     if (this.wasCached) return slot
     return this.readEntry(cache.makeSlot(deviceId), deviceId, false)
   }

@@ -105,6 +105,21 @@ export class TableAccess {
     isUntagged: boolean,
   ): Fault {
     const pool = this.memory.words.array
+    return this.accessIn(pool, slot, deviceId, pasid, lo, hi, flags, needed, isUntagged)
+  }
+
+  /** The same for a caller who has the machine's words at hand. */
+  accessIn(
+    pool: Int32Array,
+    slot: number,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    flags: number,
+    needed: number,
+    isUntagged: boolean,
+  ): Fault {
     const domainId = pool[slot + 2]! & 0xffff
     this.result[ResultWord.domainId] = domainId
     this.result[ResultWord.pasid] = pasid | 0

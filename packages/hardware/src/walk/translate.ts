@@ -136,16 +136,18 @@ export class Translator {
       const answer = this.special.answer(deviceId, pasid, lo, hi, flags)
       if (answer >= 0) return answer
     }
-    const slot = this.deviceTable.entryOf(deviceId, (flags & RequestFlag.fresh) !== 0)
+    const slot = this.deviceTable.entryIn(pool, deviceId, (flags & RequestFlag.fresh) !== 0)
     if (slot < 0) {
       result[ResultWord.spaLo] = this.deviceTable.entryLo
       result[ResultWord.spaHi] = this.deviceTable.entryHi
       return this.faults.report(slot, this.deviceTable.fault, deviceId, pasid, lo, hi, flags)
     }
-    return this.translateBy(slot, deviceId, pasid, lo, hi, flags)
+    // Reading an entry may have made room for it, and moved the words.
+    return this.translateBy(this.memory.words.array, slot, deviceId, pasid, lo, hi, flags)
   }
 
   private translateBy(
+    pool: Int32Array,
     slot: number,
     deviceId: number,
     pasid: number,
@@ -153,7 +155,6 @@ export class Translator {
     hi: number,
     flags: number,
   ): number {
-    const pool = this.memory.words.array
     const q0Lo = pool[slot]!
     const q0Hi = pool[slot + 1]!
     const isAts = (flags & (RequestFlag.translationRequest | RequestFlag.translated)) !== 0
@@ -192,19 +193,20 @@ export class Translator {
         access |
         ((flags & RequestFlag.execute) !== 0 ? mayExecute : 0) |
         ((flags & RequestFlag.supervisor) !== 0 ? 0 : userMay)
-      return this.throughTables(slot, deviceId, tagged, lo, hi, flags, needed, pasid)
+      return this.throughTables(pool, slot, deviceId, tagged, lo, hi, flags, needed, pasid)
     }
     // Under GIoV a request without PASID goes through the guest table of PASID 0, with user privilege.
     if (isGiov(q0Hi)) {
       const needed = this.switches.choices.giovPrivilege === 'user' ? access | userMay : access
-      return this.throughTables(slot, deviceId, 0, lo, hi, flags, needed, untaggedGuest)
+      return this.throughTables(pool, slot, deviceId, 0, lo, hi, flags, needed, untaggedGuest)
     }
     if ((q0Lo & 0xe00) === 0) return this.ats.identity(q0Hi, lo, hi)
-    return this.throughTables(slot, deviceId, withoutPasid, lo, hi, flags, access, pasid)
+    return this.throughTables(pool, slot, deviceId, withoutPasid, lo, hi, flags, access, pasid)
   }
 
   /** @param named - the PASID that an event names: the request's own, or {@link untaggedGuest} */
   private throughTables(
+    pool: Int32Array,
     slot: number,
     deviceId: number,
     pasid: number,
@@ -215,7 +217,7 @@ export class Translator {
     named: number,
   ): number {
     const isUntagged = named === untaggedGuest
-    const fault = this.tables.access(slot, deviceId, pasid, lo, hi, flags, needed, isUntagged)
+    const fault = this.tables.accessIn(pool, slot, deviceId, pasid, lo, hi, flags, needed, isUntagged)
     if (fault === noFault) return Outcome.translated
     return this.faults.report(slot, fault, deviceId, named, lo, hi, flags, this.tables.faultInHost)
   }
