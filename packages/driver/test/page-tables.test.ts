@@ -101,6 +101,9 @@ describe('guest entries are those of the vectors', () => {
 
 type Kind = 'host' | 'guest 4' | 'guest 5'
 
+/** All addresses are memory, the HyperTransport hole too. */
+const features = { ...nestingFeatures, efr2: nestingFeatures.efr2 | (1n << 11n) }
+
 /** A device on one domain of a kind. */
 class Bench {
   readonly machine: Machine
@@ -110,7 +113,7 @@ class Bench {
     readonly kind: Kind,
     options: MachineOptions = {},
   ) {
-    this.machine = Machine.create(options)
+    this.machine = Machine.create({ features, ...options })
     const { driver } = this.machine
     this.machine.run(driver.probe(deviceId, 1))
     const levels = kind === 'guest 5' ? 5 : 4
@@ -252,8 +255,7 @@ describe('a page larger than its level stands in as many equal entries as it cov
       if (inPage >> 12n !== at >> 12n) continue
       expect(bench.machine.load(inPage)).toBe(i >= 0 && i < copies ? entry : 0n)
     }
-    // In the middle: the last byte may lie in the HyperTransport hole.
-    expect(bench.walk(from + (bytes >> 1n))).toMatchObject({ sizeLog2 })
+    expect(bench.walk(from + bytes - 1n)).toMatchObject({ sizeLog2 })
     bench.machine.run(bench.unmap(from, bytes))
     for (let i = 0; i < copies; i++) expect(bench.machine.load(at + BigInt(i * 8))).toBe(0n)
   })

@@ -9,6 +9,10 @@ const { translated } = outcome
 const { spaLo, spaHi, source: sourceWord, reads: readsWord } = resultWord
 const anyReads = -1
 
+/** An IOTLB, and how many entries make it full: three quarters of its index. */
+export const fullGeometry = { kind: 'hashed', capacityLog2: 16 }
+export const fullEntries = 3 << 14
+
 /** One pass over all requests of the first device. Throws at the first answer that is wrong. */
 function pass(machine, from, reads, flags) {
   const { iommu, trees } = machine
@@ -111,30 +115,20 @@ function expectEntries(iommu, count) {
 }
 
 /**
- * Bytes of the IOTLB for each entry when it is full.
+ * Bytes of the IOTLB for each entry when it is full: what the machine's words grow by while it is filled.
  *
- * The table grows as it is filled. What counts is the largest table that was met both growing and full: its bytes by the
- * entries that it held then. Records and smaller tables, which the machine keeps for its forks, are not in it.
+ * @param machine - as many PASIDs as fill an IOTLB of {@link fullEntries} from all devices
  */
 export function bytesPerEntry(machine) {
-  const { iommu, trees } = machine
+  const { iommu } = machine
   const { pasids, lo, hi } = machine.requests
   const bytes = () => iommu.memory.words.allocate(0) * 4
-  const growths = []
-  let entries = 0
+  // The first request of each device also makes records of the device and its domain.
   for (let device = 0; device < deviceCount; device++) {
-    // The first request also makes records of the device and its domain.
     iommu.translate(firstDeviceId + device, pasids[0], lo[0], hi[0], 0)
-    let before = bytes()
-    for (let n = 1; n < trees; n++) {
-      iommu.translate(firstDeviceId + device, pasids[n], lo[n], hi[n], 0)
-      const after = bytes()
-      if (after !== before) growths.push({ entries: entries + n, bytes: after - before })
-      before = after
-    }
-    entries += trees
   }
-  expectEntries(iommu, entries)
-  const [table, next] = growths.slice(-2)
-  return next === undefined ? undefined : table.bytes / next.entries
+  const before = bytes()
+  for (let device = 0; device < deviceCount; device++) fill(machine, device, machine.trees)
+  expectEntries(iommu, fullEntries)
+  return (bytes() - before) / (fullEntries - deviceCount)
 }

@@ -58,11 +58,15 @@ export class ChipCounting {
     const tell = (what: number, amount = 1): void => this.count(what, amount, deviceId, domainId, pasid)
     if (became === outcome.forwarded) tell(this.passKind(flags))
     if (became === outcome.faulted) tell(counterSource.targetAbort)
-    tell(deviceTable.wasCached ? counterSource.dteHit : counterSource.dteMiss)
+    if (deviceTable.wasCached !== null) {
+      tell(deviceTable.wasCached ? counterSource.dteHit : counterSource.dteMiss)
+    }
     const from = result[resultWord.source]
     if (from !== source.walk && from !== source.iotlb) return
     tell(counterSource.translations)
     tell(from === source.iotlb ? counterSource.tlbHit : counterSource.tlbMiss)
+    // What follows is about walks; what was counted for an earlier one is not counted again.
+    if (from === source.iotlb) return
     const { hostReads, directoryHits, directoryMisses } = this.translator
     tell(counterSource.directoryHit, directoryHits)
     tell(counterSource.directoryMiss, directoryMisses)
@@ -73,6 +77,7 @@ export class ChipCounting {
 
   countInterrupt(deviceId: number): void {
     const hit = this.translator.deviceTable.wasCached
+    if (hit === null) return
     this.count(hit ? counterSource.interruptDteHit : counterSource.interruptDteMiss, 1, deviceId, -1, -1)
   }
 

@@ -214,6 +214,7 @@ export class Iommu implements IommuPort {
    */
   interrupt(deviceId: number, addressLo: number, addressHi: number, data: number, flags: number): number {
     this.memory.words.activate()
+    this.translator.deviceTable.wasCached = null
     const outcome = this.remapper.remap(deviceId, addressLo, addressHi, data, flags)
     if (this.counting.isOn && flags === 0) this.counting.countInterrupt(deviceId)
     return outcome

@@ -115,7 +115,7 @@ describe('D', () => {
           )
         }
       }),
-      { numRuns: runs(6) },
+      { numRuns: runs(4) },
     )
   })
 })

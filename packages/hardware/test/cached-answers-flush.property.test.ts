@@ -75,7 +75,7 @@ describe('a request that finds nothing cached', () => {
           }
         }
       }),
-      { numRuns: runs(5) },
+      { numRuns: runs(3) },
     )
   })
 })

@@ -24,7 +24,11 @@ export const machines: readonly (readonly [string, Machine])[] = [
   ['LRU', { microArchitecture: { iotlb: small('lru') } }],
   ['FIFO', { microArchitecture: { iotlb: small('fifo') }, marks: true }],
   ['random replacement', { microArchitecture: { iotlb: small('random') } }],
-  ['table pages known to the model', { microArchitecture: {}, tablePageCache: true, marks: true }],
+  [
+    'table pages known to the model, LRU',
+    { microArchitecture: { iotlb: small('lru') }, tablePageCache: true },
+  ],
+  ['table pages known to the model, A and D', { microArchitecture: {}, tablePageCache: true, marks: true }],
   ['hits fault', { microArchitecture: {}, switches: { hitWithoutRights: 'fault' } }],
   ['absent pages kept', { microArchitecture: { cachesAbsent: true } }],
   ['absent pages, GPAs', { microArchitecture: { cachesAbsent: true, remembersGpas: true }, switches: byGpa }],

@@ -7,7 +7,7 @@
  * and of memory as it is now gives it. There is one rule for each cache, see `isReached`.
  */
 import type { Chip } from './chip.js'
-import { entryAt, worldDevices } from './cached-answers-world.js'
+import { entryAt, worldDevices, worldMemory } from './cached-answers-world.js'
 import type { Ask, Invalidation } from './cached-answers-world.js'
 import { isOfTables, isReached, keyOf, tableOf } from './cached-answers-reach.js'
 import type { CacheRules, Completed, Held, Tag } from './cached-answers-reach.js'
@@ -31,7 +31,12 @@ export class PossibleCaches {
     private readonly chip: Chip,
     private readonly rules: CacheRules,
   ) {
-    this.history = TableHistory.of(chip.memory)
+    this.history = new TableHistory(worldMemory)
+    for (const deviceId of worldDevices) {
+      for (const at of [entryAt(deviceId), entryAt(deviceId) + 8n]) {
+        this.history.note(at, this.moment, chip.load(at) ?? 0n)
+      }
+    }
     this.walks = new PossibleWalks(this.history, rules, (tag, moment) => this.held(tag, moment))
   }
 
@@ -42,6 +47,11 @@ export class PossibleCaches {
     if (changes.length === 0) return
     this.end([])
     for (const [at, value] of changes) this.history.note(at, this.moment, value)
+  }
+
+  /** Words that were read so far, of tables and of entries. */
+  addresses(): readonly bigint[] {
+    return this.history.addresses()
   }
 
   /** An invalidation was fetched; it may take effect at any time from now on. */

@@ -14,10 +14,12 @@ export const allRights = 15
 export class TableHistory {
   private readonly changes = new Map<bigint, { readonly since: number; readonly value: bigint }[]>()
 
-  private constructor(private readonly first: SparseMemory) {}
+  /** @param first - memory as it was before everything; never written to */
+  constructor(private readonly first: SparseMemory) {}
 
-  static of(memory: SparseMemory): TableHistory {
-    return new TableHistory(memory.fork())
+  /** The words that were asked for, or noted. */
+  addresses(): readonly bigint[] {
+    return [...this.changes.keys()]
   }
 
   /** The word at `at` is `value` from `moment` on. */

@@ -131,6 +131,9 @@ export function worldChip(entries: readonly Entry[], options: ChipOptions = {}):
   return chip
 }
 
+/** The world as it is at first, without devices; a machine of its own, so that reading it disturbs no other. */
+export const worldMemory = worldChip([]).memory
+
 const oneOf = <T>(...list: readonly T[]): fc.Arbitrary<T> => fc.constantFrom(...list)
 /** The first of the list for most: what is there has to be met again. */
 const mostly = <T>(usual: T, ...others: readonly T[]): fc.Arbitrary<T> =>

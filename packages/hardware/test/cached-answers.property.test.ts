@@ -22,8 +22,10 @@
  */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { Translation } from '../src/index.js'
 import type { Chip } from './chip.js'
 import { runs } from './runs.js'
+import { watching } from './watch.js'
 import { machines, newChip, newOracle, shown } from './cached-answers-machines.js'
 import type { PossibleCaches } from './cached-answers-oracle.js'
 import { commandOf, entryArbitrary, entryAt, entryWords, stepArbitrary } from './cached-answers-world.js'
@@ -35,29 +37,37 @@ const timeout = 300_000
 interface Run {
   readonly chip: Chip
   readonly oracle: PossibleCaches
+  /** The model remembers table pages, but not while it is watched, nor after another machine was used. */
+  readonly isShy: boolean
+}
+
+/** Asks for something, and tells in which words A or D may have been set. */
+function asking(
+  { chip, oracle, isShy }: Run,
+  ask: () => Translation,
+): { readonly answer: string; readonly stores: readonly bigint[] } {
+  if (isShy) return { answer: shown(ask()), stores: oracle.addresses() }
+  const { value, stores } = watching(chip.iommu, ask)
+  return { answer: shown(value), stores }
 }
 
 /** Carries out a step; where it has an answer, it must be a possible one. */
-function take({ chip, oracle }: Run, step: Step): void {
+function take(run: Run, step: Step): void {
+  const { chip, oracle } = run
   const stored: bigint[] = []
-  const onStore = (_: unknown, lo: number, hi: number): void => {
-    stored.push((BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0))
-  }
   switch (step.kind) {
     case 'request': {
-      const fresh = shown(chip.iommu.walkFresh(step.asked))
       const possible = oracle.answers(step.asked)
-      expect(possible).toContain(fresh)
-      chip.iommu.watch({ read: () => {}, store: onStore })
-      const answer = shown(chip.iommu.request(step.asked))
-      chip.iommu.watch(null)
+      expect(possible).toContain(shown(chip.iommu.walkFresh(step.asked)))
+      const { answer, stores } = asking(run, () => chip.iommu.request(step.asked))
       expect(possible).toContain(answer)
+      stored.push(...stores)
       break
     }
     case 'prefetch':
-      chip.iommu.watch({ read: () => {}, store: onStore })
-      chip.iommu.prefetch(step.asked)
-      chip.iommu.watch(null)
+      // The oracle knows of no word before it has read it.
+      oracle.answers(step.asked)
+      stored.push(...asking(run, () => chip.iommu.prefetch(step.asked)).stores)
       break
     case 'store':
       chip.put([step.at, step.value])
@@ -101,7 +111,7 @@ describe('an answer of a chip with caches', () => {
         fc.assert(
           fc.property(programOf(isUnique), ({ entries, steps }) => {
             const chip = newChip(machine, entries)
-            const run = { chip, oracle: newOracle(chip, machine) }
+            const run = { chip, oracle: newOracle(chip, machine), isShy: machine.tablePageCache === true }
             for (const step of steps) take(run, step)
           }),
           { numRuns: runs(12) },

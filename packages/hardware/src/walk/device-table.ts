@@ -28,8 +28,8 @@ export class DeviceTable {
   entryLo = 0
   entryHi = 0
   trace: WalkTrace | null = null
-  /** Whether the last entry asked for was in the cache. */
-  wasCached = false
+  /** Whether the last entry asked for was in the cache; null if none was since the owner set it so. */
+  wasCached: boolean | null = null
   private gates: EntryGates
 
   constructor(
@@ -68,8 +68,9 @@ export class DeviceTable {
     const cache = this.deviceTableCache
     if (isFresh) return this.readEntry(cache.scratch, deviceId, true)
     const slot = cache.slotOf(deviceId)
-    this.wasCached = slot !== 0 && pool[slot + dteSlot.present] === 1
-    if (this.wasCached) return slot
+    const isCached = slot !== 0 && pool[slot + dteSlot.present] === 1
+    this.wasCached = isCached
+    if (isCached) return slot
     return this.readEntry(cache.makeSlot(deviceId), deviceId, false)
   }
 

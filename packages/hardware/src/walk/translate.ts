@@ -38,6 +38,9 @@ export interface Platform {
   readonly tablePageCache: boolean
 }
 
+/** No {@link Outcome}: the request goes on. */
+const passesChecks = -1
+
 /** See the file's comment. */
 export class Translator {
   /** The answer to the last request; see {@link ResultWord}. */
@@ -127,14 +130,18 @@ export class Translator {
    * @returns one of {@link Outcome}
    */
   translate(deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
-    const pool = this.memory.words.array
+    let pool = this.memory.words.array
     const result = this.result
+    this.deviceTable.wasCached = null
+    result[ResultWord.domainId] = -1
     result[ResultWord.source] = Source.none
     result[ResultWord.reads] = 0
     if ((pool[this.registers.controlWord]! & controlLo.iommuEn) === 0) return this.forward(lo, hi)
     if (isSpecial(lo, hi, this.holeIsMemory)) {
       const answer = this.special.answer(deviceId, pasid, lo, hi, flags)
       if (answer >= 0) return answer
+      // Reading an entry may have made room for it, and moved the words: here, and below.
+      pool = this.memory.words.array
     }
     const slot = this.deviceTable.entryIn(pool, deviceId, (flags & RequestFlag.fresh) !== 0)
     if (slot < 0) {
@@ -142,7 +149,6 @@ export class Translator {
       result[ResultWord.spaHi] = this.deviceTable.entryHi
       return this.faults.report(slot, this.deviceTable.fault, deviceId, pasid, lo, hi, flags)
     }
-    // Reading an entry may have made room for it, and moved the words.
     return this.translateBy(this.memory.words.array, slot, deviceId, pasid, lo, hi, flags)
   }
 
@@ -157,13 +163,52 @@ export class Translator {
   ): number {
     const q0Lo = pool[slot]!
     const q0Hi = pool[slot + 1]!
+    const access = (flags & RequestFlag.write) !== 0 ? mayWrite : mayRead
+    // Most requests pass all checks: for them it does not matter in which order they are made.
+    const passes =
+      (q0Lo & (entryValid | translationValid)) === (entryValid | translationValid) &&
+      (pool[slot + dteSlot.illegal]! | pool[slot + dteSlot.illegalLevel]!) === noFault &&
+      (q0Hi & access) !== 0 &&
+      (flags & (RequestFlag.translationRequest | RequestFlag.translated)) === 0 &&
+      // ExEn.
+      (pool[this.registers.exclusionWord]! & 1) === 0
+    if (!passes) {
+      const answer = this.check(slot, deviceId, pasid, lo, hi, flags)
+      if (answer !== passesChecks) return answer
+    }
+    if (pasid >= 0 && (q0Hi & guestValid) !== 0) {
+      const needed =
+        access |
+        ((flags & RequestFlag.execute) !== 0 ? mayExecute : 0) |
+        ((flags & RequestFlag.supervisor) !== 0 ? 0 : userMay)
+      return this.throughTables(pool, slot, deviceId, pasid, lo, hi, flags, needed, false)
+    }
+    return this.withoutGuest(pool, slot, deviceId, pasid, lo, hi, flags, access)
+  }
+
+  /**
+   * The checks before the regime is known, one after the other.
+   *
+   * @returns one of {@link Outcome}, or {@link passesChecks}
+   */
+  private check(
+    slot: number,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    flags: number,
+  ): number {
+    const pool = this.memory.words.array
+    const q0Lo = pool[slot]!
+    const q0Hi = pool[slot + 1]!
     const isAts = (flags & (RequestFlag.translationRequest | RequestFlag.translated)) !== 0
     if ((q0Lo & entryValid) === 0) return this.withoutEntry(slot, deviceId, pasid, lo, hi, flags)
     const illegal = pool[slot + dteSlot.illegal]!
     if (illegal !== noFault) return this.faults.report(slot, illegal, deviceId, pasid, lo, hi, flags)
-    if ((flags & RequestFlag.translated) !== 0)
+    if ((flags & RequestFlag.translated) !== 0) {
       return this.ats.translated(slot, deviceId, pasid, lo, hi, flags)
-    // The register's lowest bit is ExEn; most chips never meet the rest.
+    }
     if ((pool[this.registers.exclusionWord]! & 1) !== 0 && this.isExcluded(slot, pasid, lo, hi)) {
       return isAts ? this.ats.excluded(slot, deviceId, pasid, lo, hi, flags) : this.forward(lo, hi)
     }
@@ -180,31 +225,34 @@ export class Translator {
     if (illegalLevel !== noFault) {
       return this.faults.report(slot, illegalLevel, deviceId, pasid, lo, hi, flags)
     }
+    return passesChecks
+  }
 
-    let tagged = pasid
-    if (pasid >= 0 && (q0Hi & guestValid) === 0) {
-      if (this.switches.choices.pasidWithoutGuestTables === 'fault') {
-        return this.faults.report(slot, notPresent, deviceId, pasid, lo, hi, flags)
-      }
-      tagged = withoutPasid
-    }
-    if (tagged >= 0) {
-      const needed =
-        access |
-        ((flags & RequestFlag.execute) !== 0 ? mayExecute : 0) |
-        ((flags & RequestFlag.supervisor) !== 0 ? 0 : userMay)
-      return this.throughTables(pool, slot, deviceId, tagged, lo, hi, flags, needed, pasid)
+  /** Requests without PASID, and those whose PASID finds no guest tables. */
+  private withoutGuest(
+    pool: Int32Array,
+    slot: number,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    flags: number,
+    access: number,
+  ): number {
+    const q0Lo = pool[slot]!
+    const q0Hi = pool[slot + 1]!
+    if (pasid >= 0 && this.switches.choices.pasidWithoutGuestTables === 'fault') {
+      return this.faults.report(slot, notPresent, deviceId, pasid, lo, hi, flags)
     }
     // Under GIoV a request without PASID goes through the guest table of PASID 0, with user privilege.
     if (isGiov(q0Hi)) {
       const needed = this.switches.choices.giovPrivilege === 'user' ? access | userMay : access
-      return this.throughTables(pool, slot, deviceId, 0, lo, hi, flags, needed, untaggedGuest)
+      return this.throughTables(pool, slot, deviceId, 0, lo, hi, flags, needed, true)
     }
     if ((q0Lo & 0xe00) === 0) return this.ats.identity(q0Hi, lo, hi)
-    return this.throughTables(pool, slot, deviceId, withoutPasid, lo, hi, flags, access, pasid)
+    return this.throughTables(pool, slot, deviceId, withoutPasid, lo, hi, flags, access, false)
   }
 
-  /** @param named - the PASID that an event names: the request's own, or {@link untaggedGuest} */
   private throughTables(
     pool: Int32Array,
     slot: number,
