@@ -181,7 +181,7 @@ export class Translator {
         access |
         ((flags & RequestFlag.execute) !== 0 ? mayExecute : 0) |
         ((flags & RequestFlag.supervisor) !== 0 ? 0 : userMay)
-      return this.throughTables(pool, slot, deviceId, pasid, lo, hi, flags, needed, false)
+      return this.throughTables(pool, slot, deviceId, pasid, lo, hi, flags, needed, pasid)
     }
     return this.withoutGuest(pool, slot, deviceId, pasid, lo, hi, flags, access)
   }
@@ -247,10 +247,10 @@ export class Translator {
     // Under GIoV a request without PASID goes through the guest table of PASID 0, with user privilege.
     if (isGiov(q0Hi)) {
       const needed = this.switches.choices.giovPrivilege === 'user' ? access | userMay : access
-      return this.throughTables(pool, slot, deviceId, 0, lo, hi, flags, needed, true)
+      return this.throughTables(pool, slot, deviceId, 0, lo, hi, flags, needed, untaggedGuest)
     }
     if ((q0Lo & 0xe00) === 0) return this.ats.identity(q0Hi, lo, hi)
-    return this.throughTables(pool, slot, deviceId, withoutPasid, lo, hi, flags, access, false)
+    return this.throughTables(pool, slot, deviceId, withoutPasid, lo, hi, flags, access, pasid)
   }
 
   private throughTables(
