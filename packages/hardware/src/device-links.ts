@@ -32,10 +32,13 @@ export type DeviceMessage =
       readonly response: number
     }
 
+/** The asker of an invalidation from the host's ring; one from a guest's has its GuestID. */
+export const hostAsks = -1
+
 /** Invalidations under way: the tags of PCI Express have five bits. */
 const tagCount = 32
-/** Words of one: state, DeviceID, PASID, address, size, queue, the command's SPA, milliseconds left. */
-const pendingWords = 10
+/** Words of one: state, DeviceID, PASID, address, size, queue, the command's SPA, milliseconds left, asker. */
+const pendingWords = 11
 const isFree = 0
 const isWaiting = 1
 const isSent = 2
@@ -68,11 +71,13 @@ export class DeviceLinks {
     return new DeviceLinks(words, this.keySpace, this.first)
   }
 
-  /** Invalidations that no device has answered. */
-  get pending(): number {
-    let count = 0
-    for (let tag = 0; tag < tagCount; tag++) if (this.get(this.placeOf(tag)) !== isFree) count++
-    return count
+  /** Whether there are invalidations of this asker that no device has answered. */
+  isAwaited(asker: number): boolean {
+    for (let tag = 0; tag < tagCount; tag++) {
+      const at = this.placeOf(tag)
+      if (this.get(at) !== isFree && this.get(at + 10) === asker) return true
+    }
+    return false
   }
 
   /**
@@ -80,6 +85,7 @@ export class DeviceLinks {
    *
    * @param maxPending - invalidations that `queue` may have under way; 0: no limit of its own
    * @param timeoutMilliseconds - 0: none
+   * @param asker - whose ring it is from: a GuestID, or {@link hostAsks}
    * @returns false if there is no place for it now
    */
   invalidate(
@@ -93,6 +99,7 @@ export class DeviceLinks {
     commandLo: number,
     commandHi: number,
     timeoutMilliseconds: number,
+    asker: number,
   ): boolean {
     let ofQueue = 0
     let free = -1
@@ -103,7 +110,7 @@ export class DeviceLinks {
     }
     if (free < 0 || (maxPending > 0 && ofQueue >= maxPending)) return false
     const record = [isWaiting, deviceId, pasid, lo, hi, sizeLog2, queue, commandLo, commandHi]
-    record.push(timeoutMilliseconds)
+    record.push(timeoutMilliseconds, asker)
     record.forEach((value, n) => this.put(this.placeOf(free) + n, value))
     return true
   }

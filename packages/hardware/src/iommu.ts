@@ -24,7 +24,7 @@ import { receivePageRequest } from './page-requests.js'
 import type { PageRequest, PageRequestOutcome } from './page-requests.js'
 import type { ConfigBytes } from './pci/pci-function.js'
 import type { AccessBytes, IommuPort } from './port.js'
-import { stepCommand } from './queue/command-queue.js'
+import { runCommands } from './queue/command-queue.js'
 import type { CommandQueueParts } from './queue/command-queue.js'
 import { Commands } from './queue/commands.js'
 import { logEvent } from './queue/event-log.js'
@@ -151,13 +151,15 @@ export class Iommu implements IommuPort {
    */
   step(): boolean {
     this.memory.words.activate()
-    const moved = stepCommand(this.queue)
+    const moved = runCommands(this.queue, 1) === 1
     if (moved && this.counting.isOn) this.counting.countCommand(this.queue.commands.lastOpcode)
     return moved
   }
 
   /** Carries out commands until nothing moves, at most one lap of the longest ring; tells how many. */
   run(): number {
+    this.memory.words.activate()
+    if (!this.counting.isOn) return runCommands(this.queue, longestRing)
     let steps = 0
     while (steps < longestRing && this.step()) steps++
     return steps

@@ -27,24 +27,30 @@ const msiEnabled = interruptsPending + 1
 const registerWords = msiEnabled + 1
 
 const smiFilterLocked = 1 << 17
+const commandsEnabled = controlLo.iommuEn | controlLo.cmdBufEn
 
 /** See the file's comment. */
 export class Registers {
   /** Which of {@link registerRules} this chip has. */
   private readonly isThere: readonly boolean[]
-  /** Word index of the exclusion base, for the same reason as {@link controlWord}. */
+  /** Word indices of what is read with every request or command, as {@link controlWord}. */
   readonly exclusionWord: number
+  readonly commandBaseWord: number
+  readonly commandHeadWord: number
+  readonly commandTailWord: number
 
   private constructor(
     private readonly words: Words,
-    private readonly keySpace: number,
     private readonly first: number,
     private readonly features: Features,
     private readonly snp: boolean,
     /** Word index of the control register, for code that reads it on every request. */
     readonly controlWord: number,
   ) {
-    this.exclusionWord = first + registerPlaces[mmio.exclusionBase >>> 3]! * 2
+    this.exclusionWord = this.wordOf(mmio.exclusionBase)
+    this.commandBaseWord = this.wordOf(mmio.commandBase)
+    this.commandHeadWord = this.wordOf(mmio.commandHead)
+    this.commandTailWord = this.wordOf(mmio.commandTail)
     this.isThere = registerRules.map((rule) => rule.isThere(features))
   }
 
@@ -52,7 +58,8 @@ export class Registers {
   static create(words: Words, features: Features, snp = false): Registers {
     const first = words.allocate(registerWords)
     const controlWord = first + registerPlaces[mmio.control >>> 3]! * 2
-    const registers = new Registers(words, words.newKeySpace(), first, features, snp, controlWord)
+    const registers = new Registers(words, first, features, snp, controlWord)
+    words.countStretch(first, registerWords, words.newKeySpace())
     words.activate()
     registerRules.forEach(({ offset, resetLo, resetHi }, place) => {
       if (registers.isThere[place] === true) registers.set(offset, resetLo, resetHi)
@@ -61,7 +68,7 @@ export class Registers {
   }
 
   forkOnto(words: Words): Registers {
-    return new Registers(words, this.keySpace, this.first, this.features, this.snp, this.controlWord)
+    return new Registers(words, this.first, this.features, this.snp, this.controlWord)
   }
 
   lo(offset: number): number {
@@ -75,8 +82,8 @@ export class Registers {
   /** Stores a register as hardware does: no rules. */
   set(offset: number, lo: number, hi: number): void {
     const word = this.wordOf(offset)
-    this.words.writeKeyed(word, lo, word - this.first, this.keySpace)
-    this.words.writeKeyed(word + 1, hi, word + 1 - this.first, this.keySpace)
+    this.words.write(word, lo)
+    this.words.write(word + 1, hi)
   }
 
   /** What software reads at an offset; accesses that are not aligned read as zero. */
@@ -140,10 +147,11 @@ export class Registers {
   }
 
   get commandsRun(): boolean {
+    const pool = this.words.array
     return (
-      this.enabled(controlLo.cmdBufEn) &&
-      this.words.array[this.first + commandHalted] === 0 &&
-      isLegalLength(this.hi(mmio.commandBase))
+      (pool[this.controlWord]! & commandsEnabled) === commandsEnabled &&
+      pool[this.first + commandHalted] === 0 &&
+      isLegalLength(pool[this.commandBaseWord + 1]!)
     )
   }
 
@@ -281,7 +289,7 @@ export class Registers {
   }
 
   private remember(what: number, value: number): void {
-    this.words.writeKeyed(this.first + what, value, what, this.keySpace)
+    this.words.write(this.first + what, value)
   }
 
   /** Place of a register that this chip has, or -1. */

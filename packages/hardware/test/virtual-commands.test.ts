@@ -1,6 +1,7 @@
 /** Commands of guests of the hardware vIOMMU: what each becomes and reaches, and which are not legal. */
 import { describe, expect, it } from 'vitest'
 import { nestingFeatures } from '../src/index.js'
+import { CommandOutcome } from '../src/queue/command-outcome.js'
 import { register } from './chip.js'
 import {
   everything,
@@ -263,6 +264,17 @@ describe('a guest’s COMPLETION_WAIT', () => {
     rig.parts.devices.take()
     rig.parts.devices.complete(0x10, 0)
     expect(rig.step(3)).toBe(true)
+  })
+
+  it('does not wait for what another guest or the host asked of a device, nor the host for a guest’s', () => {
+    const rig = rigWithGuests()
+    expect(rig.command(4, [0x4000002000000020n, everything & ~2n])).toBe(1)
+    expect(rig.command(3, store(0x42008n, 7n))).toBe(1)
+    expect(rig.hostCommand(store(0x42008n, 8n))).toBe(CommandOutcome.done)
+    expect(rig.command(4, waitInterrupt)).toBe(0)
+    expect(rig.hostCommand([0x4000002000000010n, everything & ~2n])).toBe(CommandOutcome.done)
+    expect(rig.hostCommand(store(0x42008n, 9n))).toBe(CommandOutcome.waits)
+    expect(rig.command(3, store(0x42008n, 10n))).toBe(1)
   })
 
   it('waits for a place, as other commands to devices do', () => {

@@ -45,6 +45,7 @@ export function rewritten(rig: VirtualRig, guestId: number, command: Pair): stri
   const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0')
   rig.enqueue(guestId, command)
   rig.virtual.stepGuest(guestId, {
+    asker: -1,
     carryOut: (...given) => {
       seen.push(given.slice(0, 4).map(hex).join(' '))
       return 0

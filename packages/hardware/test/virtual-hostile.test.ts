@@ -106,6 +106,7 @@ describe('a guest that writes what it likes into its ring', () => {
         const rig = start.fork()
         rig.enqueue(1, each)
         rig.virtual.stepGuest(1, {
+          asker: -1,
           carryOut: (w0, w1) => {
             const opcode = w1 >>> 28
             expect([2, 3, 4, 5, 6, 7]).toContain(opcode)

@@ -1,4 +1,5 @@
 /** The parts of a chip with a hardware vIOMMU, put together as the chip does, and guests in it for tests to work on. */
+import type { CommandOutcome } from '../src/queue/command-outcome.js'
 import { encode } from '@nestwalk/bits'
 import { deviceId, domainId, load64, SparseMemory, store64 } from '../src/index.js'
 import type { FeatureRegisters, SwitchChoices } from '../src/index.js'
@@ -253,6 +254,12 @@ export class VirtualRig {
     let steps = 0
     while (this.step(guestId)) steps++
     return steps
+  }
+
+  /** Has one of the host's commands carried out. */
+  hostCommand([lo, hi]: Pair): CommandOutcome {
+    const half = (value: bigint): number => Number(BigInt.asIntN(32, value))
+    return this.commands.carryOut(half(lo), half(lo >> 32n), half(hi), half(hi >> 32n), 0, 0)
   }
 
   /** Takes events out of the host's log. */

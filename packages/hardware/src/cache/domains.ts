@@ -18,11 +18,9 @@ export const enum ScopeWord {
   live = 2,
   /** Hashed caches: an entry is live only if its stamp is higher. */
   flushedAt = 3,
-  /** Hashed caches, two words: the scope's part in the fingerprint. */
-  hash = 4,
 }
 
-const scopeWords = 8
+const scopeWords = 4
 const recordWords = 2 * scopeWords
 const pageLog2 = 6
 

@@ -19,16 +19,14 @@ export const enum EntryWord {
   pageHi = 1,
   /** DomainID; PASID bits 19:12 from bit 16; PASID valid 24; size from 25. Zero in no entry: no page has size 0. */
   tag = 2,
-  /** For the shape of the cache. */
-  own = 3,
+  /** Hashed caches: stamp of the fill; 0 once the entry was dropped by itself. */
+  filledAt = 3,
   /** Frame, low word; level in bits 2:0, flags in bits 11:3. */
   frameLo = 4,
   /** Frame, high 20 bits; rights in bits 31:20. */
   frameHi = 5,
   /** DeviceID whose request filled the entry; no part of the tag, kept for those who watch. */
   filler = 6,
-  /** For the shape of the cache. */
-  secondOwn = 7,
   /** Where the cache remembers GPAs: {@link maxGpas} blocks, two words each, size in bits 5:0, zero for none. */
   gpas = 8,
 }
@@ -111,24 +109,30 @@ export function tagHash(lo: number, hi: number, tag: number): number {
 }
 
 /**
- * Half of an entry's part in the fingerprint: of all that can change an answer, so not of its filler.
+ * Adds an entry's part to the two halves of a fingerprint: all that can change an answer, so not its filler.
  *
- * @param half - 0 or 1
+ * @param key - tells this place from others where entries with the same words may be
  */
-export function contentHash(
+export function addContent(
   pool: Int32Array,
   at: number,
-  half: 0 | 1,
-  keySpace: number,
+  key: number,
   remembersGpas: boolean,
-): number {
-  const seed = fingerprintSeeds[half] ^ keySpace
-  const tag = mix(pool[at + EntryWord.pageLo]!, pool[at + EntryWord.pageHi]!, pool[at + EntryWord.tag]!, seed)
-  let hash = mix(tag, pool[at + EntryWord.frameLo]!, pool[at + EntryWord.frameHi]!, seed)
-  if (!remembersGpas) return hash
-  for (let i = 0; i < maxGpas; i++) {
-    const word = at + EntryWord.gpas + i * 2
-    hash = mix(hash, pool[word]!, pool[word + 1]!, seed)
+  sum: Int32Array,
+): void {
+  for (let half = 0; half < sum.length; half++) {
+    const seed = fingerprintSeeds[half]! ^ key
+    const tag = mix(
+      pool[at + EntryWord.pageLo]!,
+      pool[at + EntryWord.pageHi]!,
+      pool[at + EntryWord.tag]!,
+      seed,
+    )
+    let hash = mix(tag, pool[at + EntryWord.frameLo]!, pool[at + EntryWord.frameHi]!, seed)
+    for (let i = 0; remembersGpas && i < maxGpas; i++) {
+      const word = at + EntryWord.gpas + i * 2
+      hash = mix(hash, pool[word]!, pool[word + 1]!, seed)
+    }
+    sum[half]! ^= hash
   }
-  return hash
 }

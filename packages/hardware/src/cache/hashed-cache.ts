@@ -8,29 +8,22 @@
  */
 import type { Words } from '../memory/words.js'
 import { Domains, ScopeWord } from './domains.js'
-import { contentHash, EntryWord, sizeOfTag } from './entry.js'
+import { addContent, EntryWord, sizeOfTag } from './entry.js'
 import { HashedTable } from './hashed-table.js'
 import { TaggedCache } from './tagged-cache.js'
-
-/** Words of an entry of this shape. */
-const enum HashedWord {
-  /** Stamp of the fill; 0 once the entry was dropped by itself. */
-  filledAt = 3,
-}
 
 /** See the file's comment. */
 export class HashedCache extends TaggedCache {
   private constructor(
     words: Words,
     domains: Domains,
-    keySpace: number,
     remembersGpas: boolean,
     private readonly table: HashedTable,
     /** Word of the stamp that fills and invalidations get. */
     private readonly stampWord: number,
     private readonly stampLimit: number,
   ) {
-    super(words, domains, keySpace, remembersGpas)
+    super(words, domains, remembersGpas)
   }
 
   /** An empty cache. The arguments are as `checkGeometry` wants them. */
@@ -40,14 +33,23 @@ export class HashedCache extends TaggedCache {
     const stampWord = words.allocate(1)
     words.write(stampWord, 1)
     const domains = Domains.create(words)
-    return new HashedCache(words, domains, words.newKeySpace(), remembersGpas, table, stampWord, stampLimit)
+    const cache = new HashedCache(words, domains, remembersGpas, table, stampWord, stampLimit)
+    const keySpace = words.newKeySpace()
+    words.countLater((pool, sum) => {
+      if (domains.live === 0) return
+      cache.someLive((at) => {
+        addContent(pool, at, keySpace, remembersGpas, sum)
+        return false
+      })
+    })
+    return cache
   }
 
   override forkOnto(words: Words): HashedCache {
-    const { keySpace, remembersGpas, stampWord, stampLimit } = this
+    const { remembersGpas, stampWord, stampLimit } = this
     const domains = this.domains.forkOnto(words)
     const table = this.table.forkOnto(words)
-    return new HashedCache(words, domains, keySpace, remembersGpas, table, stampWord, stampLimit)
+    return new HashedCache(words, domains, remembersGpas, table, stampWord, stampLimit)
   }
 
   override invalidateAll(): void {
@@ -69,7 +71,7 @@ export class HashedCache extends TaggedCache {
 
   protected override findLive(pool: Int32Array, scope: number, lo: number, hi: number, tag: number): number {
     const at = this.table.find(pool, lo, hi, tag)
-    return at >= 0 && pool[at + HashedWord.filledAt]! > pool[scope + ScopeWord.flushedAt]! ? at : -1
+    return at >= 0 && pool[at + EntryWord.filledAt]! > pool[scope + ScopeWord.flushedAt]! ? at : -1
   }
 
   protected override use(at: number): number {
@@ -79,9 +81,9 @@ export class HashedCache extends TaggedCache {
   protected override take(scope: number, lo: number, hi: number, tag: number): number {
     const { words } = this
     let at = this.table.find(words.array, lo, hi, tag)
-    if (at >= 0 && words.array[at + HashedWord.filledAt]! > words.array[scope + ScopeWord.flushedAt]!) {
-      this.toggle(at, scope)
-    } else {
+    const isLive =
+      at >= 0 && words.array[at + EntryWord.filledAt]! > words.array[scope + ScopeWord.flushedAt]!
+    if (!isLive) {
       if (this.domains.live === this.table.capacity) {
         this.invalidateAll()
         // Entries may have changed places.
@@ -90,17 +92,12 @@ export class HashedCache extends TaggedCache {
       if (at < 0) at = this.newEntry(lo, hi, tag)
       this.domains.count(scope, sizeOfTag(tag))
     }
-    words.write(at + HashedWord.filledAt, words.array[this.stampWord]!)
+    words.write(at + EntryWord.filledAt, words.array[this.stampWord]!)
     return at
   }
 
-  protected override filed(at: number, scope: number): void {
-    this.toggle(at, scope)
-  }
-
   protected override drop(at: number, scope: number): void {
-    this.toggle(at, scope)
-    this.words.write(at + HashedWord.filledAt, 0)
+    this.words.write(at + EntryWord.filledAt, 0)
     this.domains.uncount(scope, 1)
   }
 
@@ -135,7 +132,7 @@ export class HashedCache extends TaggedCache {
 
   private isLive(at: number): boolean {
     const pool = this.words.array
-    return pool[at + HashedWord.filledAt]! > pool[this.scopeAt(at) + ScopeWord.flushedAt]!
+    return pool[at + EntryWord.filledAt]! > pool[this.scopeAt(at) + ScopeWord.flushedAt]!
   }
 
   /** Drops all entries of a scope: those filled from the next stamp on are live again. */
@@ -145,21 +142,7 @@ export class HashedCache extends TaggedCache {
     const live = pool[scope + ScopeWord.live]!
     if (live === 0) return
     domains.uncount(scope, live)
-    words.toggleHash(pool[scope + ScopeWord.hash]!, pool[scope + ScopeWord.hash + 1]!)
-    words.write(scope + ScopeWord.hash, 0)
-    words.write(scope + ScopeWord.hash + 1, 0)
     words.write(scope + ScopeWord.flushedAt, pool[this.stampWord]!)
-  }
-
-  /** Puts an entry into the fingerprint, or takes it out. */
-  private toggle(at: number, scope: number): void {
-    const { words } = this
-    const pool = words.array
-    const lo = contentHash(pool, at, 0, this.keySpace, this.remembersGpas)
-    const hi = contentHash(pool, at, 1, this.keySpace, this.remembersGpas)
-    words.toggleHash(lo, hi)
-    words.write(scope + ScopeWord.hash, pool[scope + ScopeWord.hash]! ^ lo)
-    words.write(scope + ScopeWord.hash + 1, pool[scope + ScopeWord.hash + 1]! ^ hi)
   }
 
   /** Moves the stamp on. When the stamps are used up, what is live gets the first one again. */
@@ -171,7 +154,7 @@ export class HashedCache extends TaggedCache {
       return
     }
     table.compact((at) => this.isLive(at))
-    for (let n = 0; n < table.used; n++) words.write(table.entryAt(n) + HashedWord.filledAt, 1)
+    for (let n = 0; n < table.used; n++) words.write(table.entryAt(n) + EntryWord.filledAt, 1)
     this.domains.eachScope((scope) => words.write(scope + ScopeWord.flushedAt, 0))
     words.write(stampWord, 1)
   }

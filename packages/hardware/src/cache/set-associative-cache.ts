@@ -9,24 +9,20 @@
  *
  * @packageDocumentation
  */
-import { fingerprintSeeds } from '../memory/words.js'
+import { mix } from '../memory/words.js'
 import type { Words } from '../memory/words.js'
 import { Domains, ScopeWord } from './domains.js'
-import { contentHash, EntryWord, entryWords, rememberingEntryWords, sizeOfTag } from './entry.js'
+import { addContent, EntryWord, entryWords, rememberingEntryWords, sizeOfTag } from './entry.js'
 import { defaultSeed } from './geometry.js'
 import type { SetAssociativeGeometry } from './geometry.js'
 import { TaggedCache } from './tagged-cache.js'
-
-/** Words of a set: two of its part in the fingerprint, then the ways from newest to oldest, then their entries. */
-const setHash = 0
-const setOrder = 2
 
 /** See the file's comment. */
 export class SetAssociativeCache extends TaggedCache {
   /** Words of an entry, and of a set. */
   private readonly stride: number
   private readonly setWords: number
-  /** Words of a set before its entries. */
+  /** Words of a set before its entries: its ways from newest to oldest, if it keeps an order. */
   private readonly entriesAt: number
   /** Whether the sets keep their ways in an order. */
   private readonly isOrdered: boolean
@@ -34,18 +30,17 @@ export class SetAssociativeCache extends TaggedCache {
   private constructor(
     words: Words,
     domains: Domains,
-    keySpace: number,
     remembersGpas: boolean,
     private readonly geometry: SetAssociativeGeometry,
     private readonly sets: number,
     /** Word of the generator's state, for random replacement. */
     private readonly lotWord: number,
   ) {
-    super(words, domains, keySpace, remembersGpas)
+    super(words, domains, remembersGpas)
     const { ways, replacement } = geometry
     this.isOrdered = replacement !== 'random' && ways > 1
     this.stride = remembersGpas ? rememberingEntryWords : entryWords
-    this.entriesAt = setOrder + (this.isOrdered ? ways : 0)
+    this.entriesAt = this.isOrdered ? ways : 0
     this.setWords = this.entriesAt + ways * this.stride
   }
 
@@ -55,27 +50,22 @@ export class SetAssociativeCache extends TaggedCache {
     const domains = Domains.create(words)
     const lotWord = words.allocate(1)
     const sets = words.allocate(0)
-    const cache = new SetAssociativeCache(
-      words,
-      domains,
-      words.newKeySpace(),
-      remembersGpas,
-      geometry,
-      sets,
-      lotWord,
-    )
+    const cache = new SetAssociativeCache(words, domains, remembersGpas, geometry, sets, lotWord)
     words.allocate(cache.setWords << geometry.setsLog2)
+    words.countStretch(lotWord, 1, words.newKeySpace())
+    const keySpace = words.newKeySpace()
+    words.countLater((pool, sum) => cache.addSets(pool, sum, keySpace))
     if (geometry.replacement === 'random') cache.setLot((geometry.seed ?? defaultSeed) | 0)
     for (let set = sets; cache.isOrdered && set < cache.end; set += cache.setWords) {
-      for (let way = 0; way < geometry.ways; way++) words.write(set + setOrder + way, way)
+      for (let way = 0; way < geometry.ways; way++) words.write(set + way, way)
     }
     return cache
   }
 
   override forkOnto(words: Words): SetAssociativeCache {
-    const { keySpace, remembersGpas, geometry, sets, lotWord } = this
+    const { remembersGpas, geometry, sets, lotWord } = this
     const domains = this.domains.forkOnto(words)
-    return new SetAssociativeCache(words, domains, keySpace, remembersGpas, geometry, sets, lotWord)
+    return new SetAssociativeCache(words, domains, remembersGpas, geometry, sets, lotWord)
   }
 
   override invalidateAll(): void {
@@ -113,7 +103,10 @@ export class SetAssociativeCache extends TaggedCache {
   protected override take(scope: number, lo: number, hi: number, tag: number): number {
     const { words } = this
     const known = this.findLive(words.array, scope, lo, hi, tag)
-    if (known >= 0) return known
+    if (known >= 0) {
+      if (this.isOrdered) this.makeNewest(known)
+      return known
+    }
     const set = this.setOf(lo, hi, tag)
     const at = set + this.entriesAt + this.wayToFill(set) * this.stride
     const old = words.array[at + EntryWord.tag]!
@@ -122,23 +115,14 @@ export class SetAssociativeCache extends TaggedCache {
     words.write(at + EntryWord.pageLo, lo)
     words.write(at + EntryWord.pageHi, hi)
     words.write(at + EntryWord.tag, tag)
-    return at
-  }
-
-  protected override filed(at: number): void {
-    const { words } = this
-    words.write(at + EntryWord.own, contentHash(words.array, at, 0, this.keySpace, this.remembersGpas))
-    words.write(at + EntryWord.secondOwn, contentHash(words.array, at, 1, this.keySpace, this.remembersGpas))
     if (this.isOrdered) this.makeNewest(at)
-    this.renewHash(this.setAround(at))
+    return at
   }
 
   protected override drop(at: number, scope: number): void {
     this.domains.uncount(scope, 1)
     this.words.write(at + EntryWord.tag, 0)
-    const set = this.setAround(at)
-    this.tidy(set)
-    this.renewHash(set)
+    this.tidy(this.setAround(at))
   }
 
   protected override sweep(isReached: (at: number) => boolean): void {
@@ -152,9 +136,7 @@ export class SetAssociativeCache extends TaggedCache {
         words.write(at + EntryWord.tag, 0)
         dropped++
       }
-      if (dropped === 0) continue
-      this.tidy(set)
-      this.renewHash(set)
+      if (dropped > 0) this.tidy(set)
     }
   }
 
@@ -203,7 +185,7 @@ export class SetAssociativeCache extends TaggedCache {
 
   /** The entry that is the n-th newest of a set; where no order is kept, the n-th. */
   private entryOf(set: number, rank: number): number {
-    const way = this.isOrdered ? this.words.array[set + setOrder + rank]! : rank
+    const way = this.isOrdered ? this.words.array[set + rank]! : rank
     return set + this.entriesAt + way * this.stride
   }
 
@@ -212,7 +194,7 @@ export class SetAssociativeCache extends TaggedCache {
     const pool = this.words.array
     const { ways } = this.geometry
     // Free ways come last in the order.
-    if (this.isOrdered) return pool[set + setOrder + ways - 1]!
+    if (this.isOrdered) return pool[set + ways - 1]!
     for (let way = 0; way < ways; way++) {
       if (pool[set + this.entriesAt + way * this.stride + EntryWord.tag] === 0) return way
     }
@@ -223,17 +205,15 @@ export class SetAssociativeCache extends TaggedCache {
     const { words } = this
     const pool = words.array
     const set = this.setAround(at)
-    const order = set + setOrder
     const way = (at - set - this.entriesAt) / this.stride
-    if (pool[order] === way) return
-    let word = order
+    if (pool[set] === way) return
+    let word = set
     for (let next = way; ; word++) {
       const here = pool[word]!
       words.write(word, next)
       if (here === way) break
       next = here
     }
-    this.renewHash(set)
   }
 
   /** Moves free ways to the end of a set's order. */
@@ -241,35 +221,26 @@ export class SetAssociativeCache extends TaggedCache {
     if (!this.isOrdered) return
     const { words } = this
     const { ways } = this.geometry
-    const order = set + setOrder
     const free: number[] = []
     let live = 0
     for (let rank = 0; rank < ways; rank++) {
-      const way = words.array[order + rank]!
+      const way = words.array[set + rank]!
       if (words.array[set + this.entriesAt + way * this.stride + EntryWord.tag] === 0) free.push(way)
-      else words.write(order + live++, way)
+      else words.write(set + live++, way)
     }
-    for (const way of free) words.write(order + live++, way)
+    for (const way of free) words.write(set + live++, way)
   }
 
-  /** Puts a set's part in the fingerprint right: its entries in their order, nothing if it is empty. */
-  private renewHash(set: number): void {
-    const { words } = this
-    const pool = words.array
-    let lo = 0
-    let hi = 0
-    let isEmpty = true
-    for (let rank = 0; rank < this.geometry.ways; rank++) {
-      const at = this.entryOf(set, rank)
-      const isFree = pool[at + EntryWord.tag] === 0
-      if (!isFree) isEmpty = false
-      lo = step(lo ^ (isFree ? 0 : pool[at + EntryWord.own]!), fingerprintSeeds[0])
-      hi = step(hi ^ (isFree ? 0 : pool[at + EntryWord.secondOwn]!), fingerprintSeeds[1])
+  /** Adds the live entries to a fingerprint, each with the set that it is in and its place in that set's order. */
+  private addSets(pool: Int32Array, sum: Int32Array, keySpace: number): void {
+    if (this.domains.live === 0) return
+    for (let set = this.sets; set < this.end; set += this.setWords) {
+      for (let rank = 0; rank < this.geometry.ways; rank++) {
+        const at = this.entryOf(set, rank)
+        if (pool[at + EntryWord.tag] === 0) continue
+        addContent(pool, at, mix(set - this.sets, rank, 0, keySpace), this.remembersGpas, sum)
+      }
     }
-    if (isEmpty) lo = hi = 0
-    words.toggleHash(pool[set + setHash]! ^ lo, pool[set + setHash + 1]! ^ hi)
-    words.write(set + setHash, lo)
-    words.write(set + setHash + 1, hi)
   }
 
   /** A way by lot: a linear congruential generator, of whose state the high half counts. */
@@ -280,11 +251,6 @@ export class SetAssociativeCache extends TaggedCache {
   }
 
   private setLot(state: number): void {
-    this.words.writeKeyed(this.lotWord, state, 0, this.keySpace)
+    this.words.write(this.lotWord, state)
   }
-}
-
-function step(hash: number, seed: number): number {
-  const h = Math.imul(hash ^ seed, 0x9e3779b1)
-  return h ^ (h >>> 15)
 }

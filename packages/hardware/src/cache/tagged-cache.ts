@@ -21,8 +21,6 @@ export abstract class TaggedCache extends FoundEntry {
   protected constructor(
     words: Words,
     protected readonly domains: Domains,
-    /** Tells this cache's entries from those of another one in the same words. */
-    protected readonly keySpace: number,
     protected readonly remembersGpas: boolean,
   ) {
     super(words)
@@ -101,7 +99,6 @@ export abstract class TaggedCache extends FoundEntry {
     const frameHi = entry.packFrameHi(spaHi & ~lowMaskHi(size), rights)
     this.file(record, domainId, pasid, lo, hi, size, frameLo, frameHi, deviceId)
     if (this.remembersGpas) this.remember(gpas, gpaCount, size)
-    this.filed(this.found, scopeIn(record, pasid))
   }
 
   /**
@@ -134,7 +131,6 @@ export abstract class TaggedCache extends FoundEntry {
     const packedHi = entry.packFrameHi(frameHi, rights)
     this.file(record, domainId, pasid, lo, hi, size, packedLo, packedHi, deviceId)
     if (this.remembersGpas) this.remember(gpas, gpaCount, 12)
-    this.filed(this.found, scopeIn(record, pasid))
   }
 
   /**
@@ -180,15 +176,23 @@ export abstract class TaggedCache extends FoundEntry {
   invalidateRange(domainId: number, pasid: number, lo: number, hi: number, sizeLog2: number): void {
     const scope = scopeIn(this.domains.record(domainId), pasid)
     if (this.words.array[scope + ScopeWord.live] === 0) return
+    const tag = entry.tagOf(domainId, pasid)
+    if (sizeLog2 === 12) {
+      this.probePage(scope, tag, (lo >>> 12) | (hi << 20), entry.tagHiOf(hi >>> 12, pasid))
+      return
+    }
     const pageLo = ((lo >>> 12) | (hi << 20)) & ~lowMaskLo(sizeLog2 - 12)
     const pageHi = (hi >>> 12) & ~lowMaskHi(sizeLog2 - 12)
     // One probe for each page of each size present, unless looking at every entry is cheaper.
-    if (2 ** (sizeLog2 - 12) <= this.entriesToSweep) {
-      this.probeRange(scope, entry.tagOf(domainId, pasid), pageLo, entry.tagHiOf(pageHi, pasid), sizeLog2)
-      return
-    }
+    if (sizeLog2 < 43 && 1 << (sizeLog2 - 12) <= this.entriesToSweep) {
+      const tagHi = entry.tagHiOf(pageHi, pasid)
+      // No cache has so many entries that the high words in the range differ.
+      for (let n = 0; n < 1 << (sizeLog2 - 12); n++) this.probePage(scope, tag, (pageLo + n) | 0, tagHi)
+    } else this.sweepRange(tag, pasid, pageLo, pageHi, sizeLog2)
+  }
+
+  private sweepRange(tag: number, pasid: number, pageLo: number, pageHi: number, sizeLog2: number): void {
     const pool = this.words.array
-    const tag = entry.tagOf(domainId, pasid)
     this.sweep((at) => {
       const size = entry.sizeLog2Of(pool, at)
       if (pool[at + EntryWord.tag] !== (tag | entry.sizeBits(size))) return false
@@ -256,11 +260,8 @@ export abstract class TaggedCache extends FoundEntry {
   /** Takes note that an entry has answered, and returns it. */
   protected abstract use(at: number): number
 
-  /** Makes the entry with a tag, or takes the one that there is, as a live one that is not in the fingerprint. */
+  /** Makes the entry with a tag, or takes the one that there is, as a live one. */
   protected abstract take(scope: number, lo: number, hi: number, tag: number): number
-
-  /** Takes note that all words of an entry are written. */
-  protected abstract filed(at: number, scope: number): void
 
   /** Drops one live entry. */
   protected abstract drop(at: number, scope: number): void
@@ -307,23 +308,23 @@ export abstract class TaggedCache extends FoundEntry {
     }
   }
 
-  private probeRange(scope: number, tag: number, pageLo: number, tagHi: number, sizeLog2: number): void {
+  /** Drops the entries of all sizes that serve a page. */
+  private probePage(scope: number, tag: number, pageLo: number, tagHi: number): void {
     const pool = this.words.array
-    for (let base = 12; base <= 44; base += 32) {
-      // Entries that are dropped meanwhile may take their size with them, but no size comes up.
-      let sizes = pool[scope + (base === 12 ? ScopeWord.sizesLo : ScopeWord.sizesHi)]!
-      while (sizes !== 0) {
-        const size = base + 31 - Math.clz32(sizes & -sizes)
-        sizes &= sizes - 1
-        const lo = pageLo & ~lowMaskLo(size - 12)
-        const hi = tagHi & ~lowMaskHi(size - 12)
-        const count = size >= sizeLog2 ? 1 : 2 ** (sizeLog2 - size)
-        for (let i = 0; i < count; i++) {
-          // No cache has so many entries that the high words in the range differ.
-          const at = this.findLive(pool, scope, lo + i * 2 ** (size - 12), hi, tag | entry.sizeBits(size))
-          if (at >= 0) this.drop(at, scope)
-        }
-      }
+    // Entries that are dropped meanwhile may take their size with them, but no size comes up.
+    let sizes = pool[scope + ScopeWord.sizesLo]!
+    while (sizes !== 0) {
+      const bit = 31 - Math.clz32(sizes & -sizes)
+      sizes &= sizes - 1
+      const at = this.findLive(pool, scope, pageLo & (-1 << bit), tagHi, tag | entry.sizeBits(12 + bit))
+      if (at >= 0) this.drop(at, scope)
+    }
+    sizes = pool[scope + ScopeWord.sizesHi]!
+    while (sizes !== 0) {
+      const bit = 31 - Math.clz32(sizes & -sizes)
+      sizes &= sizes - 1
+      const at = this.findLive(pool, scope, 0, tagHi & (-1 << bit), tag | entry.sizeBits(44 + bit))
+      if (at >= 0) this.drop(at, scope)
     }
   }
 }

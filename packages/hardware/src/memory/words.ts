@@ -68,6 +68,13 @@ class Version {
 
 const noChanges = new Int32Array(0)
 
+/**
+ * Adds what a component's words amount to, by XOR, to the two halves of a fingerprint.
+ *
+ * It serves all forks, one after the other: what it reads are the pool's words and the places that they have in it.
+ */
+export type FingerprintPart = (pool: Int32Array, sum: Int32Array) => void
+
 /** What all forks of one machine share. */
 class Pool {
   words = new Int32Array(firstPoolWords)
@@ -82,6 +89,8 @@ class Pool {
   hashLo = 0
   hashHi = 0
   owners = 0
+  /** What counts in the fingerprint besides the keyed words. */
+  readonly parts: FingerprintPart[] = []
 
   /** A marked word changes: what was derived from it no longer holds, so its mark has done its work. */
   touchMarked(word: number): void {
@@ -186,8 +195,8 @@ export class Words {
   }
 
   /**
-   * Marks the stretch around a word as one that something was derived from: {@link generation} tells when that may no
-   * longer hold. Marks are not part of the history.
+   * Marks the stretch around a word of {@link writeKeyed} as one that something was derived from: {@link generation}
+   * tells when that may no longer hold. Marks are not part of the history.
    */
   mark(word: number): void {
     this.pool.marks[word >>> markLog2] = 1
@@ -198,15 +207,15 @@ export class Words {
     return this.pool.generation
   }
 
-  /** Stores one word. The machine must be active. */
+  /** Stores one word of a component, which is in no stretch that anybody marks. The machine must be active. */
   write(word: number, value: number): void {
     const pool = this.pool
-    const old = pool.words[word]!
+    const words = pool.words
+    const old = words[word]!
     if (old === value) return
     const journal = pool.journal
     if (journal !== null) journal.note(word, old)
-    if (pool.marks[word >>> markLog2] !== 0) pool.touchMarked(word)
-    pool.words[word] = value
+    words[word] = value
   }
 
   /**
@@ -230,6 +239,26 @@ export class Words {
       pool.hashLo ^= mix(keyLo, keyHi, value, seedLo)
       pool.hashHi ^= mix(keyLo, keyHi, value, seedHi)
     }
+  }
+
+  /**
+   * Has a component's part in the fingerprint computed whenever that is asked for: for few words that change often, of
+   * which {@link writeKeyed} would keep account at every change.
+   */
+  countLater(part: FingerprintPart): void {
+    this.pool.parts.push(part)
+  }
+
+  /** {@link countLater} for a stretch of words, each under its place in the stretch. */
+  countStretch(first: number, count: number, keySpace: number): void {
+    this.countLater((pool, sum) => {
+      for (let n = 0; n < count; n++) {
+        const value = pool[first + n]!
+        if (value === 0) continue
+        sum[0]! ^= mix(n, keySpace, value, seedLo)
+        sum[1]! ^= mix(n, keySpace, value, seedHi)
+      }
+    })
   }
 
   /** Changes the fingerprint for something that its owner hashed itself. The machine must be active. */
@@ -261,10 +290,13 @@ export class Words {
     return new Words(pool, twin)
   }
 
-  /** Fingerprint of all keyed words and toggled hashes: two int32 halves. */
+  /** Fingerprint of all that counts: two int32 halves. */
   fingerprint(): readonly [lo: number, hi: number] {
-    this.activate()
-    return [this.pool.hashLo, this.pool.hashHi]
+    const words = this.activate()
+    const { hashLo, hashHi, parts } = this.pool
+    const sum = Int32Array.of(hashLo, hashHi)
+    for (const part of parts) part(words, sum)
+    return [sum[0]!, sum[1]!]
   }
 }
 

@@ -7,10 +7,9 @@
  * @packageDocumentation
  */
 import type { SparseMemory } from '../memory/sparse-memory.js'
-import { mmio } from '../mmio.js'
 import { ringBytes } from '../registers.js'
 import type { Registers } from '../registers.js'
-import { commandOutcome } from './commands.js'
+import { CommandOutcome } from './command-outcome.js'
 import type { Commands } from './commands.js'
 import type { DeferredCommands } from './deferred-commands.js'
 import { logEvent } from './event-log.js'
@@ -36,45 +35,52 @@ const commandHardwareError = 0x62000000
 const event = new Int32Array(4)
 
 /**
- * Carries out the next command. The machine must be active.
+ * Carries out commands until nothing moves: no command, a queue that does not run, or a command that waits for a device.
+ * The machine must be active.
  *
- * @returns false if nothing moved: no command, a queue that does not run, or a command that waits for a device
+ * @param most - commands at most
+ * @returns how many moved; an error that halts the queue counts
  */
-export function stepCommand({ memory, registers, commands, deferred }: CommandQueueParts): boolean {
-  if (!registers.commandsRun) return false
-  const size = ringBytes(registers.hi(mmio.commandBase))
-  const head = registers.lo(mmio.commandHead) & (size - 1)
-  if (head === (registers.lo(mmio.commandTail) & (size - 1))) return false
-  const baseLo = registers.lo(mmio.commandBase) & 0xfffff000
-  const lo = addOffset(baseLo, head)
-  const hi = (registers.hi(mmio.commandBase) & 0xfffff) + carry(baseLo, head)
-  const word = memory.wordOf(lo, hi)
-  if (word < 0) {
-    halt(registers, memory, commandHardwareError, lo, hi)
-    return true
+export function runCommands(
+  { memory, registers, commands, deferred }: CommandQueueParts,
+  most: number,
+): number {
+  if (!registers.commandsRun) return 0
+  // Nobody but software writes these registers, and it does not act meanwhile.
+  const { words } = memory
+  const headWord = registers.commandHeadWord
+  const baseLo = words.array[registers.commandBaseWord]! & 0xfffff000
+  const baseHi = words.array[registers.commandBaseWord + 1]!
+  const inRing = ringBytes(baseHi) - 1
+  const tail = words.array[registers.commandTailWord]! & inRing
+  for (let moved = 0; moved < most; moved++) {
+    const pool = words.array
+    const head = pool[headWord]! & inRing
+    if (head === tail) return moved
+    const lo = addOffset(baseLo, head)
+    const hi = (baseHi & 0xfffff) + carry(baseLo, head)
+    const word = memory.wordOf(lo, hi)
+    if (word < 0) {
+      halt(registers, memory, commandHardwareError, lo, hi)
+      return moved + 1
+    }
+    const w0 = pool[word]!
+    const w1 = pool[word + 1]!
+    const w2 = pool[word + 2]!
+    const w3 = pool[word + 3]!
+    const outcome =
+      deferred === null
+        ? commands.carryOut(w0, w1, w2, w3, lo, hi)
+        : takeDeferring(commands, deferred, w0, w1, w2, w3, lo, hi)
+    if (outcome === CommandOutcome.waits) return moved
+    if (outcome !== CommandOutcome.done) {
+      if (outcome === CommandOutcome.illegal) halt(registers, memory, illegalCommand, lo, hi)
+      else halt(registers, memory, commandHardwareError, commands.failedLo, commands.failedHi)
+      return moved + 1
+    }
+    words.write(headWord, (head + 16) & inRing)
   }
-  const pool = memory.words.array
-  const w0 = pool[word]!
-  const w1 = pool[word + 1]!
-  const w2 = pool[word + 2]!
-  const w3 = pool[word + 3]!
-  const outcome =
-    deferred === null
-      ? commands.carryOut(w0, w1, w2, w3, lo, hi)
-      : takeDeferring(commands, deferred, w0, w1, w2, w3, lo, hi)
-  switch (outcome) {
-    case commandOutcome.done:
-      registers.set(mmio.commandHead, (head + 16) & (size - 1), 0)
-      return true
-    case commandOutcome.waits:
-      return false
-    case commandOutcome.illegal:
-      halt(registers, memory, illegalCommand, lo, hi)
-      return true
-    default:
-      halt(registers, memory, commandHardwareError, commands.failedLo, commands.failedHi)
-      return true
-  }
+  return most
 }
 
 /** Puts an invalidation off; a wait has those before it carried out first. */
@@ -87,13 +93,13 @@ function takeDeferring(
   w3: number,
   lo: number,
   hi: number,
-): number {
+): CommandOutcome {
   const opcode = w1 >>> 28
   if (((deferrable >>> opcode) & 1) === 1) {
-    if (!commands.isLegal(w0, w1, w2, w3)) return commandOutcome.illegal
-    return deferred.put(commands, w0, w1, w2, w3, lo, hi) ? commandOutcome.done : commandOutcome.waits
+    if (!commands.isLegal(w0, w1, w2, w3)) return CommandOutcome.illegal
+    return deferred.put(commands, w0, w1, w2, w3, lo, hi) ? CommandOutcome.done : CommandOutcome.waits
   }
-  if (opcode === completionWait && !deferred.drain(commands)) return commandOutcome.waits
+  if (opcode === completionWait && !deferred.drain(commands)) return CommandOutcome.waits
   return commands.carryOut(w0, w1, w2, w3, lo, hi)
 }
 

@@ -6,6 +6,7 @@
  * @packageDocumentation
  */
 import type { DeviceTableCache } from '../cache/device-table-cache.js'
+import { hostAsks } from '../device-links.js'
 import type { DeviceLinks } from '../device-links.js'
 import type { Features } from '../features.js'
 import type { InterruptTableCache } from '../interrupt/interrupt-cache.js'
@@ -18,30 +19,7 @@ import { trailingOnesSizeLog2 } from '../walk/address-bits.js'
 import { request } from '../walk/answer.js'
 import { atsEnabled } from '../walk/device-entry.js'
 import type { Translator } from '../walk/translate.js'
-
-/** Opcodes, bits 63:60 of a command. */
-const opcode = {
-  completionWait: 1,
-  invalidateDevtabEntry: 2,
-  invalidateIommuPages: 3,
-  invalidateIotlbPages: 4,
-  invalidateInterruptTable: 5,
-  prefetchIommuPages: 6,
-  completePprRequest: 7,
-  invalidateIommuAll: 8,
-  insertGuestEvent: 9,
-  resetVmmio: 10,
-} as const
-
-/** What became of a command. */
-export const commandOutcome = {
-  done: 0,
-  illegal: 1,
-  /** A store found no memory, or was not allowed; the address stands in {@link Commands.failedLo}. */
-  failed: 2,
-  /** It waits for a device: nothing has changed, try again. */
-  waits: 3,
-} as const
+import { CommandOpcode, CommandOutcome } from './command-outcome.js'
 
 /** Milliseconds of Control.InvTimeOut; 0: no limit. 7 is reserved. */
 const timeouts = [0, 1, 10, 100, 1000, 10_000, 100_000, 0]
@@ -77,50 +55,57 @@ export class Commands {
   failedLo = 0
   failedHi = 0
   /** Opcode of the last command. */
-  lastOpcode = 0
+  lastOpcode = CommandOpcode.none
+  /** Whose ring the commands are from: a GuestID, or the host's. A wait is for the invalidations of its own ring. */
+  asker = hostAsks
   /** Whether {@link carryOut} only says what is legal. */
   private checksOnly = false
 
-  constructor(private readonly targets: CommandTargets) {}
+  private readonly caches: TranslationCaches
+  private readonly guestTables: boolean
+
+  constructor(private readonly targets: CommandTargets) {
+    this.caches = targets.caches
+    this.guestTables = targets.features.guestTables
+  }
 
   /**
    * Carries out one command.
    *
    * @param lo - SPA of the command, for events that name it; `hi` is the high word
-   * @returns one of {@link commandOutcome}
    */
-  carryOut(w0: number, w1: number, w2: number, w3: number, lo: number, hi: number): number {
-    const { features, deviceTableCache, interruptCache } = this.targets
+  carryOut(w0: number, w1: number, w2: number, w3: number, lo: number, hi: number): CommandOutcome {
     this.lastOpcode = w1 >>> 28
     switch (this.lastOpcode) {
-      case opcode.completionWait:
+      case CommandOpcode.completionWait:
         return this.completionWait(w0, w1, w2, w3)
-      case opcode.invalidateDevtabEntry:
-        if (!namesOnlyDevice(w0, w1, w2, w3)) return commandOutcome.illegal
-        if (!this.checksOnly) deviceTableCache.invalidate(w0)
-        return commandOutcome.done
-      case opcode.invalidateIommuPages:
+      case CommandOpcode.invalidateDevtabEntry:
+        if (!namesOnlyDevice(w0, w1, w2, w3)) return CommandOutcome.illegal
+        if (!this.checksOnly) this.targets.deviceTableCache.invalidate(w0)
+        return CommandOutcome.done
+      case CommandOpcode.invalidateIommuPages:
         return this.invalidatePages(w0, w1, w2, w3)
-      case opcode.invalidateIotlbPages:
+      case CommandOpcode.invalidateIotlbPages:
         return this.invalidateIotlbPages(w0, w1, w2, w3, lo, hi)
-      case opcode.invalidateInterruptTable:
-        if (!namesOnlyDevice(w0, w1, w2, w3)) return commandOutcome.illegal
-        if (!this.checksOnly) interruptCache.invalidate(w0)
-        return commandOutcome.done
-      case opcode.prefetchIommuPages:
-        return features.prefetch ? this.prefetch(w0, w1, w2, w3) : commandOutcome.illegal
-      case opcode.completePprRequest:
-        return features.pageRequests ? this.completePpr(w0, w1, w2, w3) : commandOutcome.illegal
-      case opcode.invalidateIommuAll:
-        if (!features.invalidateAll || !namesNothing(w0, w1, w2, w3)) return commandOutcome.illegal
+      case CommandOpcode.invalidateInterruptTable:
+        if (!namesOnlyDevice(w0, w1, w2, w3)) return CommandOutcome.illegal
+        if (!this.checksOnly) this.targets.interruptCache.invalidate(w0)
+        return CommandOutcome.done
+      case CommandOpcode.prefetchIommuPages:
+        return this.targets.features.prefetch ? this.prefetch(w0, w1, w2, w3) : CommandOutcome.illegal
+      case CommandOpcode.completePprRequest:
+        return this.targets.features.pageRequests ? this.completePpr(w0, w1, w2, w3) : CommandOutcome.illegal
+      case CommandOpcode.invalidateIommuAll:
+        if (!this.targets.features.invalidateAll || !namesNothing(w0, w1, w2, w3))
+          return CommandOutcome.illegal
         if (!this.checksOnly) this.invalidateAll()
-        return commandOutcome.done
-      case opcode.insertGuestEvent:
+        return CommandOutcome.done
+      case CommandOpcode.insertGuestEvent:
         return this.insertGuestEvent(w0, w1, w2, w3)
-      case opcode.resetVmmio:
+      case CommandOpcode.resetVmmio:
         return this.resetVmmio(w0, w1, w2, w3)
       default:
-        return commandOutcome.illegal
+        return CommandOutcome.illegal
     }
   }
 
@@ -129,25 +114,25 @@ export class Commands {
     this.checksOnly = true
     const outcome = this.carryOut(w0, w1, w2, w3, 0, 0)
     this.checksOnly = false
-    return outcome !== commandOutcome.illegal
+    return outcome !== CommandOutcome.illegal
   }
 
-  private completionWait(w0: number, w1: number, w2: number, w3: number): number {
+  private completionWait(w0: number, w1: number, w2: number, w3: number): CommandOutcome {
     const { memory, registers, devices, switches } = this.targets
-    if ((w1 & 0x0ff00000) !== 0) return commandOutcome.illegal
+    if ((w1 & 0x0ff00000) !== 0) return CommandOutcome.illegal
     // All commands before it are done but those that devices have to answer.
-    if (devices.pending > 0) return commandOutcome.waits
+    if (devices.isAwaited(this.asker)) return CommandOutcome.waits
     if ((w0 & 1) !== 0) {
       this.failedLo = w0 & ~7
       this.failedHi = w1 & 0xfffff
       if (!this.isInWindow(this.failedLo, this.failedHi)) {
         const isIllegal = switches.choices.storeOutsideWindow === 'illegal-command-error'
-        return isIllegal ? commandOutcome.illegal : commandOutcome.failed
+        return isIllegal ? CommandOutcome.illegal : CommandOutcome.failed
       }
-      if (!memory.store64(this.failedLo, this.failedHi, w2, w3)) return commandOutcome.failed
+      if (!memory.store64(this.failedLo, this.failedHi, w2, w3)) return CommandOutcome.failed
     }
     if ((w0 & 2) !== 0) registers.report(status.comWaitInt, controlLo.comWaitIntEn)
-    return commandOutcome.done
+    return CommandOutcome.done
   }
 
   /** With SNP a store has to fall in the pages from the Completion Store Base to its Limit. */
@@ -166,19 +151,19 @@ export class Commands {
     this.targets.interruptCache.invalidateAll()
   }
 
-  private invalidatePages(w0: number, w1: number, w2: number, w3: number): number {
+  private invalidatePages(w0: number, w1: number, w2: number, w3: number): CommandOutcome {
     const isGuest = (w2 & 4) !== 0
     if ((w0 & 0xfff00000) !== 0 || (w1 & 0x0fff0000) !== 0 || (w2 & 0xff8) !== 0)
-      return commandOutcome.illegal
-    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, w0)) return commandOutcome.illegal
-    if (this.checksOnly) return commandOutcome.done
-    const { caches } = this.targets
+      return CommandOutcome.illegal
+    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, w0)) return CommandOutcome.illegal
+    if (this.checksOnly) return CommandOutcome.done
+    const { caches } = this
     const domainId = w1 & 0xffff
     const sizeLog2 = sizeOf(w2, w3)
     const directories = (w2 & 2) !== 0
     if (isGuest) caches.invalidateGuest(domainId, w0, w2, w3, sizeLog2, directories)
     else caches.invalidateHost(domainId, w2, w3, sizeLog2, directories)
-    return commandOutcome.done
+    return CommandOutcome.done
   }
 
   private invalidateIotlbPages(
@@ -188,18 +173,18 @@ export class Commands {
     w3: number,
     lo: number,
     hi: number,
-  ): number {
+  ): CommandOutcome {
     const { features, devices, registers, remoteIotlbs } = this.targets
     const reservedOfW2 = features.iotlbTypes ? 0xfca : 0xffa
     if (!remoteIotlbs || (w2 & reservedOfW2) !== 0) {
-      return commandOutcome.illegal
+      return CommandOutcome.illegal
     }
     // The PASID comes in three pieces, the middle one first.
     const pasid = ((w1 >>> 16) & 0xff) | (((w0 >>> 16) & 0xff) << 8) | (((w1 >>> 24) & 0xf) << 16)
     const isGuest = (w2 & 4) !== 0
-    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, pasid)) return commandOutcome.illegal
+    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, pasid)) return CommandOutcome.illegal
     const deviceId = w0 & 0xffff
-    if (this.checksOnly || !this.isReachable(deviceId)) return commandOutcome.done
+    if (this.checksOnly || !this.isReachable(deviceId)) return CommandOutcome.done
     const isStarted = devices.invalidate(
       deviceId,
       isGuest ? pasid : -1,
@@ -211,8 +196,9 @@ export class Commands {
       lo,
       hi,
       timeouts[(registers.lo(mmio.control) >>> 5) & 7]!,
+      this.asker,
     )
-    return isStarted ? commandOutcome.done : commandOutcome.waits
+    return isStarted ? CommandOutcome.done : CommandOutcome.waits
   }
 
   /** Whether an invalidation is sent to a device: to all, or to those alone that may use ATS. */
@@ -223,14 +209,14 @@ export class Commands {
     return slot >= 0 && (memory.words.array[slot + 3]! & atsEnabled) !== 0
   }
 
-  private prefetch(w0: number, w1: number, w2: number, w3: number): number {
+  private prefetch(w0: number, w1: number, w2: number, w3: number): CommandOutcome {
     const { switches, translator, caches } = this.targets
     if ((w0 & 0x00ff0000) !== 0 || (w1 & 0x0ff00000) !== 0 || (w2 & 0xfea) !== 0)
-      return commandOutcome.illegal
+      return CommandOutcome.illegal
     const isGuest = (w2 & 4) !== 0
     const pasid = w1 & 0xfffff
-    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, pasid)) return commandOutcome.illegal
-    if (switches.choices.prefetch === 'ignored') return commandOutcome.done
+    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, pasid)) return CommandOutcome.illegal
+    if (switches.choices.prefetch === 'ignored') return CommandOutcome.done
     const sizeLog2 = sizeOf(w2, w3)
     const deviceId = w0 & 0xffff
     if ((w2 & 0x10) !== 0) {
@@ -249,41 +235,41 @@ export class Commands {
       pageLo = next | 0
       if (next >= 2 ** 32) pageHi = (pageHi + 1) | 0
     }
-    return commandOutcome.done
+    return CommandOutcome.done
   }
 
-  private completePpr(w0: number, w1: number, w2: number, w3: number): number {
+  private completePpr(w0: number, w1: number, w2: number, w3: number): CommandOutcome {
     const isGuest = (w2 & 4) !== 0
     const pasid = w1 & 0xfffff
     const isLegal = w0 >>> 16 === 0 && (w1 & 0x0ff00000) === 0 && (w2 & ~4) === 0 && (w3 & 0xffff0e00) === 0
-    if (!isLegal || !this.mayBeGuest(w2)) return commandOutcome.illegal
+    if (!isLegal || !this.mayBeGuest(w2)) return CommandOutcome.illegal
     // Whether the device asked is not checked.
     const response = w3 >>> 12
     const isSent = this.targets.devices.respond(w0, isGuest ? pasid : -1, w3 & 0x1ff, response)
-    return isSent ? commandOutcome.done : commandOutcome.waits
+    return isSent ? CommandOutcome.done : CommandOutcome.waits
   }
 
-  private insertGuestEvent(w0: number, w1: number, w2: number, w3: number): number {
+  private insertGuestEvent(w0: number, w1: number, w2: number, w3: number): CommandOutcome {
     const { viommu } = this.targets
     if (viommu === undefined || w0 !== 0 || (w1 & 0x0fff0000) !== 0 || w2 !== 0 || w3 !== 0) {
-      return commandOutcome.illegal
+      return CommandOutcome.illegal
     }
     viommu.insertGuestEvent(w1 & 0xffff)
-    return commandOutcome.done
+    return CommandOutcome.done
   }
 
-  private resetVmmio(w0: number, w1: number, w2: number, w3: number): number {
+  private resetVmmio(w0: number, w1: number, w2: number, w3: number): CommandOutcome {
     const { viommu } = this.targets
     if (viommu === undefined || (w0 & 0x6fff0000) !== 0 || w1 << 4 !== 0 || w2 !== 0 || w3 !== 0) {
-      return commandOutcome.illegal
+      return CommandOutcome.illegal
     }
     viommu.resetVmmio(w0 & 0xffff, (w0 & 0x10000000) !== 0, w0 < 0)
-    return commandOutcome.done
+    return CommandOutcome.done
   }
 
   /** GN=1 asks for guest tables. */
   private mayBeGuest(w2: number): boolean {
-    return (w2 & 4) === 0 || this.targets.features.guestTables
+    return (w2 & 4) === 0 || this.guestTables
   }
 
   private hasStrayPasid(isGuest: boolean, pasid: number): boolean {

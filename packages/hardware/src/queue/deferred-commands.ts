@@ -8,7 +8,7 @@
  * @packageDocumentation
  */
 import type { Words } from '../memory/words.js'
-import { commandOutcome } from './commands.js'
+import { CommandOutcome } from './command-outcome.js'
 import type { Commands } from './commands.js'
 
 const places = 16
@@ -54,7 +54,7 @@ export class DeferredCommands {
     const at = this.placeOf(0)
     const word = (n: number): number => this.get(at + n)
     const outcome = commands.carryOut(word(0), word(1), word(2), word(3), word(4), word(5))
-    if (outcome === commandOutcome.waits) return false
+    if (outcome === CommandOutcome.waits) return false
     for (let n = 0; n < placeWords; n++) this.set(at + n, 0)
     this.set(heldAt, this.get(heldAt) - 1)
     this.set(firstAt, this.get(heldAt) === 0 ? 0 : (this.get(firstAt) + 1) % places)

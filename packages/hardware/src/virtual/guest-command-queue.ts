@@ -6,9 +6,9 @@
  *
  * @packageDocumentation
  */
-import { commandOutcome } from '../queue/commands.js'
+import { hostAsks } from '../device-links.js'
+import { CommandOutcome } from '../queue/command-outcome.js'
 import { eventCode } from '../walk/fault.js'
-import { commandUnmapped } from './guest-commands.js'
 import type { CommandCarrier, GuestCommandParts, GuestCommands } from './guest-commands.js'
 import type { GuestEvents } from './guest-events.js'
 import { guestWord } from './guest-records.js'
@@ -60,16 +60,19 @@ export class GuestCommandQueue {
     const pool = memory.words.array
     const [w0, w1] = [Number(pool[word]), Number(pool[word + 1])]
     const [w2, w3] = [Number(pool[word + 2]), Number(pool[word + 3])]
-    switch (this.commands.carryOut(guest, carrier, w0, w1, w2, w3, spaLo, spaHi)) {
-      case commandOutcome.waits:
+    carrier.asker = guest.id
+    const outcome = this.commands.carryOut(guest, carrier, w0, w1, w2, w3, spaLo, spaHi)
+    carrier.asker = hostAsks
+    switch (outcome) {
+      case CommandOutcome.waits:
         return false
-      case commandOutcome.illegal:
+      case CommandOutcome.illegal:
         this.halt(guest, illegalCommand, lo, hi)
         return true
-      case commandOutcome.failed:
+      case CommandOutcome.failed:
         this.halt(guest, commandHardwareError, this.commands.failedLo, this.commands.failedHi)
         return true
-      case commandUnmapped:
+      case CommandOutcome.unmapped:
         if (this.parts.choices.unmappedGuestId === 'halts') {
           this.halt(guest, commandHardwareError, lo, hi)
           return true

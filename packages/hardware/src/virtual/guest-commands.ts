@@ -12,7 +12,7 @@ import type { Features } from '../features.js'
 import type { SparseMemory } from '../memory/sparse-memory.js'
 import { status } from '../mmio.js'
 import { interruptLine } from '../log.js'
-import { commandOutcome } from '../queue/commands.js'
+import { CommandOpcode, CommandOutcome } from '../queue/command-outcome.js'
 import type { BufferAccess } from './buffer-access.js'
 import type { GuestMaps } from './guest-maps.js'
 import { guestWord } from './guest-records.js'
@@ -25,7 +25,9 @@ import type { VirtualSwitches } from './virtual-switches.js'
 
 /** What carries out the host's commands; see `Commands`. */
 export interface CommandCarrier {
-  carryOut(w0: number, w1: number, w2: number, w3: number, lo: number, hi: number): number
+  /** Whose ring the commands are from; see `Commands.asker`. */
+  asker: number
+  carryOut(w0: number, w1: number, w2: number, w3: number, lo: number, hi: number): CommandOutcome
 }
 
 /** What guests' commands work on. */
@@ -38,21 +40,6 @@ export interface GuestCommandParts {
   readonly access: BufferAccess
   readonly hostEvents: HostEvents
 }
-
-/** What became of a guest's command: one of `commandOutcome`, or this. The host's log tells of an ID without a mapping. */
-export const commandUnmapped = 4
-
-/** Opcodes, bits 63:60 of a command. */
-const opcode = {
-  completionWait: 1,
-  invalidateDevtabEntry: 2,
-  invalidateIommuPages: 3,
-  invalidateIotlbPages: 4,
-  invalidateInterruptTable: 5,
-  prefetchIommuPages: 6,
-  completePprRequest: 7,
-  invalidateIommuAll: 8,
-} as const
 
 /** INVALIDATE_IOMMU_PAGES of everything in a domain, directories too: all words but the DomainID. */
 const domainAll = { w1: 0x30000000, w2: 0xfffff003 | 0, w3: 0x7fffffff } as const
@@ -69,7 +56,6 @@ export class GuestCommands {
    * Carries out one command of a guest.
    *
    * @param lo - SPA of the command, low word; `hi` is the high word
-   * @returns one of `commandOutcome`, or {@link commandUnmapped}
    */
   carryOut(
     guest: Guest,
@@ -80,50 +66,50 @@ export class GuestCommands {
     w3: number,
     lo: number,
     hi: number,
-  ): number {
+  ): CommandOutcome {
     const { choices, maps } = this.parts
-    const code = w1 >>> 28
+    const code: CommandOpcode = w1 >>> 28
     switch (code) {
-      case opcode.completionWait:
+      case CommandOpcode.completionWait:
         return this.completionWait(guest, w0, w1, w2, w3)
-      case opcode.invalidateIommuPages: {
+      case CommandOpcode.invalidateIommuPages: {
         const domainId = maps.hostIdOf(mapKind.domain, guest.id, w1 & 0xffff)
-        if (domainId < 0) return commandUnmapped
+        if (domainId < 0) return CommandOutcome.unmapped
         return carrier.carryOut(w0, (w1 & 0xffff0000) | domainId, w2, w3, lo, hi)
       }
-      case opcode.invalidateInterruptTable:
-      case opcode.prefetchIommuPages:
-        if (choices.guestInterruptAndPrefetch === 'illegal') return commandOutcome.illegal
+      case CommandOpcode.invalidateInterruptTable:
+      case CommandOpcode.prefetchIommuPages:
+        if (choices.guestInterruptAndPrefetch === 'illegal') return CommandOutcome.illegal
         break
-      case opcode.invalidateDevtabEntry:
-      case opcode.invalidateIotlbPages:
-      case opcode.completePprRequest:
+      case CommandOpcode.invalidateDevtabEntry:
+      case CommandOpcode.invalidateIotlbPages:
+      case CommandOpcode.completePprRequest:
         break
-      case opcode.invalidateIommuAll:
+      case CommandOpcode.invalidateIommuAll:
         return this.invalidateAll(guest, carrier, w0, w1, w2, w3, lo, hi)
       default:
-        return commandOutcome.illegal
+        return CommandOutcome.illegal
     }
     const deviceId = maps.hostIdOf(mapKind.device, guest.id, w0 & 0xffff)
-    if (deviceId < 0) return commandUnmapped
+    if (deviceId < 0) return CommandOutcome.unmapped
     // QueueID, too, is shared with others: the device's own stands for whatever the guest wrote there.
-    const high = code === opcode.invalidateIotlbPages ? (w1 & 0xffff0000) | deviceId : w1
+    const high = code === CommandOpcode.invalidateIotlbPages ? (w1 & 0xffff0000) | deviceId : w1
     return carrier.carryOut((w0 & 0xffff0000) | deviceId, high, w2, w3, lo, hi)
   }
 
-  private completionWait(guest: Guest, w0: number, w1: number, w2: number, w3: number): number {
+  private completionWait(guest: Guest, w0: number, w1: number, w2: number, w3: number): CommandOutcome {
     const { access, devices, hostEvents, memory } = this.parts
-    if ((w1 & 0x0ff00000) !== 0) return commandOutcome.illegal
-    if (devices.pending > 0) return commandOutcome.waits
+    if ((w1 & 0x0ff00000) !== 0) return CommandOutcome.illegal
+    if (devices.isAwaited(guest.id)) return CommandOutcome.waits
     if ((w0 & 1) !== 0) {
       this.failedLo = w0 & ~7
       this.failedHi = w1 & 0xfffff
       if (!access.toGuest(guest, this.failedLo, this.failedHi, true, walkCause.command)) {
-        return commandOutcome.failed
+        return CommandOutcome.failed
       }
       if (!memory.store64(access.lo, access.hi, w2, w3)) {
         hostEvents.hardwareError(guest.id, errorSource.commands, this.failedLo, this.failedHi)
-        return commandOutcome.failed
+        return CommandOutcome.failed
       }
     }
     if ((w0 & 2) !== 0) {
@@ -132,7 +118,7 @@ export class GuestCommands {
         guest.set(guestWord.interrupts, guest.get(guestWord.interrupts) | interruptLine.general)
       }
     }
-    return commandOutcome.done
+    return CommandOutcome.done
   }
 
   /** INVALIDATE_IOMMU_ALL: all that the guest's maps lead to. */
@@ -145,20 +131,20 @@ export class GuestCommands {
     w3: number,
     lo: number,
     hi: number,
-  ): number {
+  ): CommandOutcome {
     const { choices, features, maps } = this.parts
     const isLegal = features.invalidateAll && w0 === 0 && w1 << 4 === 0 && w2 === 0 && w3 === 0
-    if (!isLegal) return commandOutcome.illegal
+    if (!isLegal) return CommandOutcome.illegal
     const domains = maps.hostIdsOf(mapKind.domain, guest.id)
     const devices = choices.guestInvalidateAll === 'domains' ? [] : maps.hostIdsOf(mapKind.device, guest.id)
-    if (domains === undefined || devices === undefined) return commandUnmapped
+    if (domains === undefined || devices === undefined) return CommandOutcome.unmapped
     for (const domainId of domains) {
       carrier.carryOut(0, domainAll.w1 | domainId, domainAll.w2, domainAll.w3, lo, hi)
     }
     for (const deviceId of devices) {
-      carrier.carryOut(deviceId, opcode.invalidateDevtabEntry << 28, 0, 0, lo, hi)
-      carrier.carryOut(deviceId, opcode.invalidateInterruptTable << 28, 0, 0, lo, hi)
+      carrier.carryOut(deviceId, CommandOpcode.invalidateDevtabEntry << 28, 0, 0, lo, hi)
+      carrier.carryOut(deviceId, CommandOpcode.invalidateInterruptTable << 28, 0, 0, lo, hi)
     }
-    return commandOutcome.done
+    return CommandOutcome.done
   }
 }
