@@ -69,6 +69,9 @@ export interface ChipParts {
 /** @throws RangeError for an option that is out of its limits */
 export function createParts(options: IommuOptions): ChipParts {
   const { memory } = options
+  if (options.tablePageCache === true && memory.isOutside) {
+    throw new RangeError('tablePageCache needs memory of the model’s own: others’ stores would not be noticed')
+  }
   const { words } = memory
   words.activate()
   const features = featuresOf(options.features ?? nestingFeatures)

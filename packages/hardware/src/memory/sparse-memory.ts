@@ -7,6 +7,8 @@
  * @packageDocumentation
  */
 import type { Memory } from './memory.js'
+import { OutsideWindow } from './outside-memory.js'
+import type { OutsideMemory } from './outside-memory.js'
 import { Words } from './words.js'
 
 const chunkLog2 = 16
@@ -39,7 +41,12 @@ export class SparseMemory implements Memory {
   private readonly chunks: ChunkTable
   private readonly table: Int32Array
 
-  private constructor(words: Words, chunks: ChunkTable) {
+  private constructor(
+    words: Words,
+    chunks: ChunkTable,
+    /** Null: the memory is the model's own. Otherwise the table stays empty. */
+    private readonly outside: OutsideWindow | null = null,
+  ) {
     this.words = words
     this.chunks = chunks
     this.table = chunks.table
@@ -60,7 +67,23 @@ export class SparseMemory implements Memory {
     return new SparseMemory(words, new ChunkTable(sizeChunks, allocateChunk(words)))
   }
 
+  /**
+   * Memory of somebody else, which a chip works on as on any other. It cannot be forked, is not part of the machine's
+   * fingerprint, and cannot tell the chip of stores: a chip on it has no table-page cache.
+   */
+  static over(memory: OutsideMemory): SparseMemory {
+    const words = Words.create()
+    const window = new OutsideWindow(words, memory)
+    return new SparseMemory(words, new ChunkTable(0, 0), window)
+  }
+
+  /** Whether others write this memory too: see {@link over}. */
+  get isOutside(): boolean {
+    return this.outside !== null
+  }
+
   get sizeBytes(): number {
+    if (this.outside !== null) return this.outside.sizeBytes
     return this.chunks.sizeChunks * (chunkMask + 1)
   }
 
@@ -86,6 +109,7 @@ export class SparseMemory implements Memory {
 
   store32(lo: number, hi: number, value: number): boolean {
     this.words.activate()
+    if (this.outside !== null) return this.outside.store32(lo, hi, value)
     const word = this.writableWordOf(lo, hi)
     if (word < 0) return false
     this.words.writeKeyed(word, value, lo, hi)
@@ -94,6 +118,7 @@ export class SparseMemory implements Memory {
 
   store64(lo: number, hi: number, valueLo: number, valueHi: number): boolean {
     this.words.activate()
+    if (this.outside !== null) return this.outside.store64(lo, hi, valueLo, valueHi)
     const word = this.writableWordOf(lo, hi)
     if (word < 0) return false
     this.words.writeKeyed(word, valueLo, lo, hi)
@@ -101,13 +126,19 @@ export class SparseMemory implements Memory {
     return true
   }
 
-  /** A copy that shares everything until one side writes. */
+  /**
+   * A copy that shares everything until one side writes.
+   *
+   * @throws Error for memory that is not the model's own
+   */
   fork(): SparseMemory {
+    if (this.outside !== null) throw new Error('this memory is not the model’s own: it cannot be forked')
     return new SparseMemory(this.words.fork(), this.chunks)
   }
 
-  /** Memory at 256 GiB and above, memory never written, and no memory at all. */
+  /** Memory of somebody else, memory at 256 GiB and above, memory never written, and no memory at all. */
   private wordElsewhere(lo: number, hi: number): number {
+    if (this.outside !== null) return this.outside.wordOf(lo, hi)
     const chunk = chunkNumber(lo, hi)
     if (chunk >= this.chunks.sizeChunks) return -1
     const first = this.chunks.high.get(chunk) ?? this.chunks.zeroChunk
