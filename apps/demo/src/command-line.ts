@@ -6,9 +6,11 @@
 import { parseArgs } from 'node:util'
 import type { ParseArgsConfig } from 'node:util'
 import { demoCommand } from './demo.js'
-import { exitCode } from './output.js'
+import { linuxCommand } from './linux.js'
+import { exitCode, UsageError } from './output.js'
 import type { Output } from './output.js'
 import { replayCommand } from './replay.js'
+import { serveCommand } from './serve.js'
 
 const usage = `nestwalk: nested translation on the AMD IOMMU, run and judged
 
@@ -17,8 +19,16 @@ const usage = `nestwalk: nested translation on the AMD IOMMU, run and judged
       P is a policy's letter or name, S a scenario's number
   nestwalk replay DIR [--json]
       holds the chip against the recorded translations below a folder
+  nestwalk linux [--kernel 7|6.12] [--tables v1|v2] [--levels 4|5]
+                 [--features EFR[,EFR2]] [--timeout SECONDS] [--record DIR]
+                 [--qemu PROGRAM] [--console] [--json]
+      an unmodified Linux kernel boots on the chip and copies through it
+  nestwalk serve vfio-user --iommu SOCK --engine SOCK --ram FILE
+                 [--features EFR[,EFR2]] [--ivrs FILE]
+      serves the chip and a copy engine behind it to a VMM, until interrupted
 
-Exit codes: 0 yes, 1 the answer is no, 2 wrong usage, 3 unreadable input.
+Exit codes: 0 yes, 1 the answer is no, 2 wrong usage, 3 unreadable input,
+or something that is needed cannot be had.
 `
 
 const json = { type: 'boolean' } as const
@@ -33,6 +43,10 @@ export async function runCommandLine(args: readonly string[], out: Output): Prom
         return demo(rest, out)
       case 'replay':
         return await replay(rest, out)
+      case 'linux':
+        return isHelp(rest) ? showUsage(out) : await linuxCommand(rest, out)
+      case 'serve':
+        return isHelp(rest) ? showUsage(out) : await serveCommand(rest, out)
       case 'help':
       case '--help':
       case '-h':
@@ -46,7 +60,7 @@ export async function runCommandLine(args: readonly string[], out: Output): Prom
         return exitCode.wrongUsage
     }
   } catch (error) {
-    if (!isUsageError(error)) throw error
+    if (!isUsageError(error) && !(error instanceof UsageError)) throw error
     out.stderr(`nestwalk ${command ?? ''}: ${firstSentence(error.message)}: try nestwalk --help\n`)
     return exitCode.wrongUsage
   }
@@ -74,6 +88,8 @@ function showUsage(out: Output): number {
   out.stdout(usage)
   return exitCode.yes
 }
+
+const isHelp = (args: readonly string[]): boolean => args.includes('--help')
 
 /** Errors of `parseArgs` carry codes of their own. */
 const isUsageError = (error: unknown): error is Error =>

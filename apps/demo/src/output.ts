@@ -23,3 +23,8 @@ export const exitCode = {
   wrongUsage: 2,
   unreadableInput: 3,
 } as const
+
+/** What was asked for cannot be: one sentence that says what, and what can. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
