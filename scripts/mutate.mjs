@@ -14,6 +14,9 @@ const parts = {
     tests: [
       `${chip}/src/walk/*.test.ts`,
       `${chip}/test/{walk-examples,ats,special-ranges,exclusion,events,table-page-cache,walk}*.test.ts`,
+      // What the modelled caches beside the IOTLB do to walks.
+      `${chip}/test/{path-caches,iotlb-hits,command-rules,cached-answers,cached-answers-*}.test.ts`,
+      `${chip}/test/cached-answers*.property.test.ts`,
     ],
   },
   cache: {

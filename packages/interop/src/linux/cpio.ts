@@ -32,7 +32,13 @@ function partsOf({ name, content, mode }: CpioEntry, inode: number): Uint8Array[
   // inode, mode, uid, gid, links, time, size, device and rdevice in two halves each, length of the name, no checksum.
   const fields = [inode, mode, 0, 0, 1, 0, content.length, 0, 0, 0, 0, nameBytes.length, 0]
   const header = `070701${fields.map((value) => value.toString(16).padStart(8, '0')).join('')}`
-  return [Buffer.from(header), nameBytes, padding(header.length + nameBytes.length), content, padding(content.length)]
+  return [
+    Buffer.from(header),
+    nameBytes,
+    padding(header.length + nameBytes.length),
+    content,
+    padding(content.length),
+  ]
 }
 
 const padding = (length: number): Uint8Array => new Uint8Array(-length & 3)

@@ -20,7 +20,10 @@ export interface QemuRun {
  *
  * @throws InteropError if it does not start, fails, or takes longer than the timeout: then it is ended
  */
-export async function runQemu({ qemu, args, timeoutSeconds, onLine }: QemuRun, stop: AbortSignal): Promise<void> {
+export async function runQemu(
+  { qemu, args, timeoutSeconds, onLine }: QemuRun,
+  stop: AbortSignal,
+): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const child = spawn(qemu.program, [...qemu.leadingArgs, ...args], {
       env: { ...process.env, ...qemu.env },
@@ -49,14 +52,21 @@ export async function runQemu({ qemu, args, timeoutSeconds, onLine }: QemuRun, s
       else reject(error)
     }
     child.on('error', (error) => {
-      finish(new InteropError(`QEMU cannot be started (${error.message}): see that ${qemu.program} runs here`))
+      finish(
+        new InteropError(`QEMU cannot be started (${error.message}): see that ${qemu.program} runs here`),
+      )
     })
     child.on('close', (code) => {
       if (isLate) {
         const why = `the guest was not done after ${timeoutSeconds} s`
         finish(new InteropError(`${why}: give it longer with --timeout, or read its console with --console`))
       } else if (stop.aborted || code === 0) finish()
-      else finish(new InteropError(`QEMU ended with ${String(code)} (${lastError}): see that it runs on this machine`))
+      else
+        finish(
+          new InteropError(
+            `QEMU ended with ${String(code)} (${lastError}): see that it runs on this machine`,
+          ),
+        )
     })
   })
 }

@@ -136,7 +136,8 @@ export class IommuFunction implements VfioUserFunction {
   private writeConfig(offset: number, value: DataView): void {
     const bytes = value.byteLength
     if (bytes !== 1 && bytes !== 2 && bytes !== 4) return
-    let word = bytes === 4 ? value.getUint32(0, true) : bytes === 2 ? value.getUint16(0, true) : value.getUint8(0)
+    let word =
+      bytes === 4 ? value.getUint32(0, true) : bytes === 2 ? value.getUint16(0, true) : value.getUint8(0)
     if (offset === bar0Offset && bytes === 4) {
       this.bar0 = (word & -iommuBarBytes) >>> 0
       return

@@ -83,7 +83,13 @@ function addHostTable(found: Map<number, PageKind>, read: PageReader, at: number
   })
 }
 
-function addGcr3(found: Map<number, PageKind>, read: PageReader, at: number, level: number, guest: number): void {
+function addGcr3(
+  found: Map<number, PageKind>,
+  read: PageReader,
+  at: number,
+  level: number,
+  guest: number,
+): void {
   addTable(found, read, at, `gcr3-${level}`, (entry) => {
     const next = Number(entry & frameMask)
     if (level > 0) addGcr3(found, read, next, level - 1, guest)

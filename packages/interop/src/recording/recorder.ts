@@ -80,8 +80,18 @@ export class Recorder {
     for (const [mark, { registers, pages, kinds, bytes }] of this.moments) {
       const { live, gone } = this.mappings.get(mark) ?? { live: [], gone: [] }
       const name = `mark${mark}`
-      const queries = [...live.map((each) => queryOf(each, true)), ...gone.map((each) => queryOf(each, false))]
-      const snapshot = { name, memBytes: this.memoryBytes, regs: registers, pages: pages.map(hex), kinds, queries }
+      const queries = [
+        ...live.map((each) => queryOf(each, true)),
+        ...gone.map((each) => queryOf(each, false)),
+      ]
+      const snapshot = {
+        name,
+        memBytes: this.memoryBytes,
+        regs: registers,
+        pages: pages.map(hex),
+        kinds,
+        queries,
+      }
       writeFileSync(join(this.folder, `snap-${name}.json`), `${JSON.stringify(snapshot)}\n`)
       writeFileSync(join(this.folder, `snap-${name}.pages.gz`), gzipSync(bytes))
       snaps.push({ name, pages: pages.length, kinds, guest: queries.length })
