@@ -21,7 +21,8 @@ const options = {
 
 /** Where what was fetched is kept. */
 export const cacheFolder = (): string =>
-  process.env['NESTWALK_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'nestwalk')
+  process.env['NESTWALK_CACHE'] ??
+  join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'nestwalk')
 
 /**
  * Runs the command.
@@ -42,22 +43,26 @@ export async function linuxCommand(args: string[], out: Output): Promise<number>
   const features = values.features === undefined ? undefined : featuresOf(values.features)
   const isQuiet = values.json === true
   const report = (line: string): void => out.stderr(`${line}\n`)
-  const tell = isQuiet ? (): void => undefined : (line: string): void => out.stdout(`${line}\n`)
+  const tell = isQuiet ? report : (line: string): void => out.stdout(`${line}\n`)
   const fetch = { cacheFolder: cacheFolder(), report }
   const stop = new AbortController()
   process.once('SIGINT', () => {
     stop.abort()
   })
   try {
-    const qemu = values.qemu === undefined ? await interop.fetchQemu(fetch) : await interop.ownQemu(values.qemu)
+    const qemu =
+      values.qemu === undefined ? await interop.fetchQemu(fetch) : await interop.ownQemu(values.qemu)
     const kernel = await interop.fetchKernel(kernelChoice satisfies KernelChoice, fetch)
-    tell(`Linux ${kernel.version} in QEMU ${qemu.version}, ${tables} tables: the right column is what the chip has seen`)
+    tell(
+      `Linux ${kernel.version} in QEMU ${qemu.version}, ${tables} tables: the right column is what the chip has seen`,
+    )
     const run = await interop.runLinux({
       ...{ qemu, kernel, tables, levels, features, timeoutSeconds, report, stop: stop.signal },
       recordFolder: values.record,
       onLine: (line, parsed, machine) => {
         if (values.console === true) report(line)
-        if (parsed.kind === 'driver' || parsed.kind === 'fault') tell(besideChip(parsed.text, parsed.kind, machine))
+        if (parsed.kind === 'driver' || parsed.kind === 'fault')
+          tell(besideChip(parsed.text, parsed.kind, machine))
         if (parsed.kind === 'trouble') report(parsed.text)
       },
     })
@@ -91,7 +96,10 @@ function tableOf(run: LinuxRun): string {
     ['copies', `${copies.good} right, ${copies.faulted} refused as expected, ${copies.bad} wrong`],
     ['translations', `${run.translations}`],
     ['faults', `${run.faults}`],
-    ['event lines', `${eventLines.printed} printed by the driver, ${eventLines.matched} as the chip logged them`],
+    [
+      'event lines',
+      `${eventLines.printed} printed by the driver, ${eventLines.matched} as the chip logged them`,
+    ],
     ['interrupts', `${run.interrupts} sent, ${run.interruptsCounted} counted by the guest`],
     ['commands', `${run.commands}`],
     ...Object.entries(run.commandsByKind).map(([name, count]) => [`  ${name}`, `${count}`] as const),

@@ -35,9 +35,17 @@ export async function serveCommand(args: string[], out: Output): Promise<number>
   const features = values.features === undefined ? interop.featuresFor('v1', 4) : featuresOf(values.features)
   const report = (line: string): void => out.stderr(`${line}\n`)
   try {
-    const machine = await interop.ServedMachine.serve({ iommuSocket, engineSocket, ramFile, features, report })
+    const machine = await interop.ServedMachine.serve({
+      iommuSocket,
+      engineSocket,
+      ramFile,
+      features,
+      report,
+    })
     if (values.ivrs !== undefined) writeFileSync(values.ivrs, interop.ivrsOf(features))
-    out.stdout(`serving the IOMMU at ${iommuSocket} and the copy engine at ${engineSocket}: end it with Ctrl-C\n`)
+    out.stdout(
+      `serving the IOMMU at ${iommuSocket} and the copy engine at ${engineSocket}: end it with Ctrl-C\n`,
+    )
     await new Promise<void>((resolve) => {
       process.once('SIGINT', resolve)
       process.once('SIGTERM', resolve)

@@ -76,9 +76,13 @@ export class CopyEngine implements VfioUserFunction {
     this.reset()
   }
 
-  attached(): void {}
+  attached(): void {
+    // It asks nothing of the VMM: it raises no interrupt, and the guest's RAM is a file.
+  }
 
-  detached(): void {}
+  detached(): void {
+    // Nothing to forget.
+  }
 
   readRegion(index: number, offset: number, into: Uint8Array): void {
     const source = index === vfioRegion.config ? this.config.value : new Uint8Array(this.registers.buffer)
@@ -101,12 +105,17 @@ export class CopyEngine implements VfioUserFunction {
     }
   }
 
-  // The guest's memory is one and the same for all functions: the IOMMU's tells of it.
-  mapDma(): void {}
+  mapDma(): void {
+    // The guest's memory is one for all functions: the IOMMU's is told of it.
+  }
 
-  unmapDma(): void {}
+  unmapDma(): void {
+    // As above.
+  }
 
-  unmapAllDma(): void {}
+  unmapAllDma(): void {
+    // As above.
+  }
 
   reset(): void {
     this.registers.fill(0n)

@@ -99,8 +99,9 @@ export class IommuFunction implements VfioUserFunction {
     this.ram.unmapAll()
   }
 
-  /** A VMM resets functions when it starts, before software has touched them: there is nothing to put back. */
-  reset(): void {}
+  reset(): void {
+    // A VMM resets functions when it starts, before software has touched them: there is nothing to put back.
+  }
 
   /** Sends what the IOMMU has raised; to be called after whatever may have. */
   sendInterrupts(): void {
