@@ -10,6 +10,7 @@ import { counterSource } from './counters.js'
 import type { AccessBytes } from './port.js'
 import { logEvent } from './queue/event-log.js'
 import { outcome, request, resultWord, source } from './walk/answer.js'
+import { entryValid } from './walk/device-entry.js'
 import { eventCode } from './walk/fault.js'
 import type { Translator } from './walk/translate.js'
 
@@ -54,10 +55,12 @@ export class ChipCounting {
   countTranslation(became: number, deviceId: number, pasid: number, flags: number): void {
     const { result, deviceTable } = this.translator
     const reads = result[resultWord.reads] ?? 0
-    const domainId = result[resultWord.domainId] ?? -1
+    const domainId = this.domainOf(deviceId)
     const tell = (what: number, amount = 1): void => this.count(what, amount, deviceId, domainId, pasid)
-    if (became === outcome.forwarded) tell(this.passKind(flags))
-    if (became === outcome.faulted) tell(counterSource.targetAbort)
+    // A prefetch looks things up, but no request is there to pass or to be aborted.
+    const isRequest = (flags & request.prefetch) === 0
+    if (isRequest && became === outcome.forwarded) tell(this.passKind(flags))
+    if (isRequest && became === outcome.faulted) tell(counterSource.targetAbort)
     if (deviceTable.wasCached !== null) {
       tell(deviceTable.wasCached ? counterSource.dteHit : counterSource.dteMiss)
     }
@@ -78,15 +81,30 @@ export class ChipCounting {
   countInterrupt(deviceId: number): void {
     const hit = this.translator.deviceTable.wasCached
     if (hit === null) return
-    this.count(hit ? counterSource.interruptDteHit : counterSource.interruptDteMiss, 1, deviceId, -1, -1)
+    const what = hit ? counterSource.interruptDteHit : counterSource.interruptDteMiss
+    this.count(what, 1, deviceId, this.domainOf(deviceId), -1)
   }
 
-  /** @param opcode - of the command just carried out */
+  /**
+   * Counts a command that was taken from the ring. One that halted the queue was not: the head still stands on it.
+   *
+   * @param opcode - of the command
+   */
   countCommand(opcode: number): void {
+    if (!this.parts.registers.commandsRun) return
     this.count(counterSource.commands, 1, -1, -1, -1)
     if (opcode >= 2 && opcode !== 6 && opcode !== 7 && opcode <= 8)
       this.count(counterSource.invalidations, 1, -1, -1, -1)
     if (opcode === 3 || opcode === 8) this.count(counterSource.tlbInvalidations, 1, -1, -1, -1)
+  }
+
+  /** DomainID of the device's entry; -1 if none was looked up, or it has V=0. */
+  private domainOf(deviceId: number): number {
+    if (this.translator.deviceTable.wasCached === null) return -1
+    const { deviceTableCache, memory } = this.parts
+    const pool = memory.words.array
+    const slot = deviceTableCache.slotOf(deviceId)
+    return (pool[slot]! & entryValid) === 0 ? -1 : pool[slot + 2]! & 0xffff
   }
 
   private passKind(flags: number): number {

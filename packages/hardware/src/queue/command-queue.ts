@@ -97,7 +97,10 @@ function takeDeferring(
   const opcode = w1 >>> 28
   if (((deferrable >>> opcode) & 1) === 1) {
     if (!commands.isLegal(w0, w1, w2, w3)) return CommandOutcome.illegal
-    return deferred.put(commands, w0, w1, w2, w3, lo, hi) ? CommandOutcome.done : CommandOutcome.waits
+    if (!deferred.put(commands, w0, w1, w2, w3, lo, hi)) return CommandOutcome.waits
+    // Another command may have been carried out to make room.
+    commands.lastOpcode = opcode
+    return CommandOutcome.done
   }
   if (opcode === completionWait && !deferred.drain(commands)) return CommandOutcome.waits
   return commands.carryOut(w0, w1, w2, w3, lo, hi)

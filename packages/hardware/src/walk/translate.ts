@@ -210,7 +210,9 @@ export class Translator {
       return this.ats.translated(slot, deviceId, pasid, lo, hi, flags)
     }
     if ((pool[this.registers.exclusionWord]! & 1) !== 0 && this.isExcluded(slot, pasid, lo, hi)) {
-      return isAts ? this.ats.excluded(slot, deviceId, pasid, lo, hi, flags) : this.forward(lo, hi)
+      if (isAts) return this.ats.excluded(slot, deviceId, pasid, lo, hi, flags)
+      this.result[ResultWord.source] = Source.exclusion
+      return this.forward(lo, hi)
     }
     if (isAts) return this.ats.translation(slot, deviceId, pasid, lo, hi, flags)
     if ((q0Lo & translationValid) === 0) {
