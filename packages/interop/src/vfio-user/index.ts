@@ -5,3 +5,5 @@
  */
 export { vfioRegion, vfioRegionCount } from './function.js'
 export type { DmaRegion, VfioRegion, VfioUserClient, VfioUserFunction } from './function.js'
+export { serveVfioUser } from './server.js'
+export type { VfioUserServer, VfioUserServerOptions } from './server.js'
