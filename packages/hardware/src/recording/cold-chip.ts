@@ -7,13 +7,13 @@ import type { FeatureRegisters } from '../features.js'
 import { nestingFeatures } from '../features.js'
 import { Iommu } from '../iommu.js'
 import { decodeDte, dteWordCount } from '../layout/dte.js'
-import { loadPages } from '../memory/image.js'
 import { load64 } from '../memory/memory.js'
-import { SparseMemory } from '../memory/sparse-memory.js'
+import type { SparseMemory } from '../memory/sparse-memory.js'
 import { mmio } from '../mmio.js'
 import type { SwitchChoices } from '../switches.js'
 import type { Request, Translation } from '../translation.js'
 import type { EventWords, StoredWord } from './query.js'
+import { RecordedMemory } from './recorded-memory.js'
 import type { Snapshot } from './snapshot.js'
 
 /**
@@ -37,7 +37,6 @@ const writtenRegisters = [
 
 const dteBytes = dteWordCount * 8
 const tableAddressMask = 0xffffffffff000n
-const pageWords = 1024
 
 /** What became of one request. */
 export interface ColdAnswer {
@@ -56,16 +55,13 @@ export class ColdChip {
   readonly hasEventLog: boolean
   private readonly chip: Iommu
   private readonly memory: SparseMemory
-  /** The recorded pages as 32-bit words. */
-  private readonly recorded: Int32Array
 
   constructor(
     private readonly snapshot: Snapshot,
     switches: Partial<SwitchChoices>,
+    private readonly recorded = new RecordedMemory(snapshot),
   ) {
-    this.memory = SparseMemory.create(snapshot.memoryBytes)
-    loadPages(this.memory, snapshot.pages, snapshot.pageBytes)
-    this.recorded = wordsOf(snapshot.pageBytes)
+    this.memory = recorded.fork()
     this.chip = Iommu.create({
       memory: this.memory,
       features: snapshot.features ?? featuresNotRecorded,
@@ -86,7 +82,7 @@ export class ColdChip {
     return {
       translation,
       event: this.eventOf(translation, memory),
-      changedWords: () => this.changedWords(memory),
+      changedWords: () => this.recorded.changedWords(memory),
     }
   }
 
@@ -119,35 +115,7 @@ export class ColdChip {
     if (base === undefined || (this.chip.readMmio(mmio.status, 8) & logRuns) === 0n) return undefined
     return base & tableAddressMask
   }
-
-  private changedWords(memory: SparseMemory): StoredWord[] {
-    const { recorded } = this
-    const changed: StoredWord[] = []
-    const words = memory.words.activate()
-    this.snapshot.pages.forEach((page, index) => {
-      const first = memory.wordOf(Number(BigInt.asIntN(32, page)), Number(page >> 32n))
-      const from = index * pageWords
-      for (let i = 0; i < pageWords; i += 2) {
-        if (words[first + i] === recorded[from + i] && words[first + i + 1] === recorded[from + i + 1])
-          continue
-        changed.push({
-          address: page + BigInt(i * 4),
-          before: quadWord(recorded, from + i),
-          after: quadWord(words, first + i),
-        })
-      }
-    })
-    return changed.sort((a, b) => (a.address < b.address ? -1 : 1))
-  }
 }
 
 /** EventLogRun of the status register. */
 const logRuns = 1n << 3n
-
-function wordsOf(bytes: Uint8Array): Int32Array {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  return Int32Array.from({ length: bytes.length / 4 }, (_, i) => view.getInt32(i * 4, true))
-}
-
-const quadWord = (words: Int32Array, at: number): bigint =>
-  (BigInt((words[at + 1] ?? 0) >>> 0) << 32n) | BigInt((words[at] ?? 0) >>> 0)
