@@ -11,7 +11,7 @@ import type { Output } from './output.js'
 import { exitCode } from './output.js'
 import { tellDevices, tellStory } from './story.js'
 import { judge } from './verdict.js'
-import { judgeAll, tellTable, verdictRows } from './verdict-table.js'
+import { judgeAll, shownPolicies, tellTable, verdictRows } from './verdict-table.js'
 
 /** What the command line said. */
 export interface DemoArgs {
@@ -76,7 +76,7 @@ export function demoCommand(args: DemoArgs, out: Output): number {
     '',
     ...legend,
     '',
-    ...policies.map(({ letter, summary }) => `${letter.padEnd(4)}${summary}`),
+    ...shownPolicies.map(({ letter, summary }) => `${letter.padEnd(4)}${summary}`),
     '',
     ...scenarios.map(({ id, title }) => `${id.padEnd(4)} ${title}`),
   ]

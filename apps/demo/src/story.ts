@@ -42,7 +42,7 @@ function tellStores(who: string, effect: Effect, domain: string): string[] {
     const name = effect.what.slice(0, effect.what.indexOf(','))
     return [line(who, `${name} := ${describeEntry(low, high)}`)]
   }
-  const page = /page for (0x[0-9a-f]+)$/.exec(effect.what)
+  const page = /pages from (0x[0-9a-f]+)$/.exec(effect.what)
   if (page?.[1] === undefined) return []
   return [line(who, `maps ${page[1]} to GPA ${hex(low & 0xf_ffff_ffff_f000n)} in domain ${domain}`)]
 }

@@ -1,150 +1,168 @@
 /**
- * Attaching devices to domains: tags, the device table entry, and what has to be flushed behind it.
+ * Attaching devices to domains: tag or GCR3 table first, then the device's features, its entry, and what has to be
+ * flushed behind it.
  *
  * @packageDocumentation
  */
-import { entryAddress } from './bring-up.js'
-import { parentOf, taggedDomain } from './books.js'
-import type { Books, Device, Viommu } from './books.js'
-import { blockedEntry, guestTableEntry, hostTableEntry, identityEntry, nestedEntry } from './device-entry.js'
-import { blocked } from './domain.js'
-import type { Domain } from './domain.js'
-import { updateEntry } from './dte-update.js'
-import { allOfTag, flushTags } from './invalidation-plan.js'
-import { InternalError, refuse } from './outcome.js'
+import { hasGap, parentOf } from './books.js'
+import type { Books } from './books.js'
+import type { Device, DeviceFeature } from './device.js'
+import { blocked, isSameDomain } from './domain.js'
+import type { Domain, GuestTableDomain, IdentityDomain } from './domain.js'
+import { levelsLessOneFor } from './gcr3-table.js'
+import type { Gcr3Content } from './gcr3-table.js'
+import { joinTable } from './gcr3-sharing.js'
+import { leaveDomain } from './leave.js'
+import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
-import type { Tag } from './tag-table.js'
-
-type RealDomain = Exclude<Domain, { kind: 'blocked' }>
-
-/** Key of the tag for a device on a domain. */
-const keyFor = (books: Books, device: Device, domain: RealDomain): string => {
-  const tagged = taggedDomain(domain)
-  return books.policy.keyOfDomain(tagged) ?? books.policy.keyOfAttachment(device, tagged)
-}
-
-/** Whether two domains may share cached translations: the same table, and the same guest tables on top if any. */
-function translateAlike(a: Domain, b: Domain): boolean {
-  if (a.kind === 'blocked' || b.kind === 'blocked') return false
-  const [one, other] = [taggedDomain(a), taggedDomain(b)]
-  return (
-    one.table === other.table &&
-    one.guest?.viommu === other.guest?.viommu &&
-    one.guest?.domainId === other.guest?.domainId
-  )
-}
-
-/** Takes a tag for a domain or an attachment. For a nested domain the vIOMMU learns that it stands for its guest ID. */
-export function holdTag(books: Books, key: string, domain: RealDomain): Tag | Refusal {
-  const tagged = taggedDomain(domain)
-  const tag = books.tags.acquire(key, tagged.table, books.ids)
-  if (tag === undefined) return refuse('ENOSPC', 'no-domain-id', 'all DomainIDs are taken')
-  const slot = slotOf(books, domain)
-  if (slot !== undefined) slot.set(key, (slot.get(key) ?? 0) + 1)
-  return tag
-}
-
-/** Gives a tag back. Its ID is free once its last user has left, and flushed first if the policy wants it so. */
-export function dropTag(books: Books, plan: Plan, key: string, domain: RealDomain): void {
-  const slot = slotOf(books, domain)
-  const held = slot?.get(key)
-  if (slot !== undefined && held !== undefined) {
-    if (held === 1) slot.delete(key)
-    else slot.set(key, held - 1)
-    forgetEmptySlot(books, domain)
-  }
-  const tag = books.tags.release(key)
-  if (tag?.users !== 0) return
-  if (books.policy.flushesFreedIds) flushTags(plan, [tag], allOfTag, 'the DomainID is about to be free')
-  books.ids.release(tag.domainId)
-}
-
-function slotOf(books: Books, domain: RealDomain): Map<string, number> | undefined {
-  if (domain.kind !== 'nested') return undefined
-  const { slots } = viommuOf(books, domain.viommu)
-  const slot = slots.get(domain.guestDomainId) ?? new Map<string, number>()
-  slots.set(domain.guestDomainId, slot)
-  return slot
-}
-
-function forgetEmptySlot(books: Books, domain: RealDomain): void {
-  if (domain.kind !== 'nested') return
-  const { slots } = viommuOf(books, domain.viommu)
-  if (slots.get(domain.guestDomainId)?.size === 0) slots.delete(domain.guestDomainId)
-}
-
-function viommuOf(books: Books, number: number): Viommu {
-  const viommu = books.viommus.get(number)
-  if (viommu === undefined) throw new InternalError(`vIOMMU ${number} went before its nested domains`)
-  return viommu
-}
-
-/** The entry for a device on a domain. */
-export function entryFor(books: Books, domain: Domain, tag: Tag | undefined): BigUint64Array {
-  if (domain.kind === 'blocked' || tag === undefined) return blockedEntry()
-  switch (domain.kind) {
-    case 'identity':
-      return identityEntry(tag.domainId)
-    case 'host-table':
-      return hostTableEntry(domain, tag.domainId)
-    case 'guest-table':
-      return guestTableEntry(domain, tag.domainId)
-    case 'nested':
-      return nestedEntry(domain, parentOf(books, domain), tag.domainId)
-  }
-}
+import { isInConflict, programDevice, sharersOf } from './programmed-entry.js'
+import { holdTag, keyFor } from './tag-holding.js'
 
 /**
- * Moves a device to a domain with one update of its entry.
+ * Moves a device to a domain with one update of its entry. Where the domain has a GCR3 table, the processes that the
+ * device has behind PASIDs are in it.
  *
  * The new tag is in the books before the entry is written, so that an unmap meanwhile reaches it; the old one is given
  * back afterwards.
  */
 export function moveDevice(books: Books, plan: Plan, device: Device, domain: Domain): Refusal | undefined {
-  const key = domain.kind === 'blocked' ? undefined : keyFor(books, device, domain)
-  let tag: Tag | undefined
-  if (domain.kind !== 'blocked' && key !== undefined) {
-    const held = holdTag(books, key, domain)
-    if ('ok' in held) return held
-    tag = held
-    books.tags.noteIommu(key, device.iommu)
-  }
-  const place = {
-    deviceId: device.deviceId,
-    iommu: device.iommu,
-    address: entryAddress(books.deviceTable, device.deviceId),
-  }
-  updateEntry(plan, place, entryFor(books, domain, tag))
-  books.devices.set(device.deviceId, { ...device, domain, tagKey: key })
-  leave(books, plan, device, domain, key)
+  const refused = whyNot(books, device, domain)
+  if (refused !== undefined) return refused
+  const tagged = withTag(books, plan, device, domain)
+  if ('ok' in tagged) return tagged
+  const features = featuresOn(books, device, domain)
+  const after = { ...tagged, domain, features, recorded: recordedOn(books, device, domain) }
+  switchFeatures(plan, device, features)
+  const conflictsBefore = sharersOf(books, device).filter((other) => isInConflict(books, other))
+  books.devices.set(device.deviceId, after)
+  programDevice(books, plan, after)
+  programSharers(books, plan, after, conflictsBefore)
+  leaveDomain(books, plan, device, after)
   return undefined
 }
 
-/** What is left to do for the domain that a device was on. */
-function leave(books: Books, plan: Plan, device: Device, next: Domain, nextKey: string | undefined): void {
-  const { domain: old, tagKey } = device
-  if (old.kind === 'blocked' || tagKey === undefined) return
-  const tag = books.tags.get(tagKey)
-  const ownsTable = old.kind === 'host-table' || old.kind === 'guest-table'
-  const staysOnTable = next.kind === 'nested' && next.parent === old.number
-  if (tag !== undefined && ownsTable && !staysOnTable) {
-    // The kernel flushes a paging domain whenever a device leaves it.
-    flushTags(plan, [tag], { ...allOfTag, guest: old.kind === 'guest-table' }, 'a device leaves the domain')
-  } else if (tag !== undefined && nextKey === tagKey && !translateAlike(old, next)) {
-    flushTags(plan, [tag], allOfTag, 'the tables behind the DomainID changed')
+/** Why a device cannot be on a domain. */
+function whyNot(books: Books, device: Device, domain: Domain): Refusal | undefined {
+  if (!marksWrites(books, device.iommu, domain)) {
+    return refuse('EINVAL', 'dirty-tracking-unsupported', `IOMMU ${device.iommu} cannot mark what is written`)
   }
-  dropTag(books, plan, tagKey, old)
+  if (domain.kind !== 'nested') return undefined
+  const viommu = books.viommus.get(domain.viommu)
+  if (viommu !== undefined && viommu.iommu !== device.iommu && !hasGap(books, 'U20')) {
+    return refuse(
+      'EINVAL',
+      'viommu-of-another-iommu',
+      `the device is behind IOMMU ${device.iommu}, the vIOMMU belongs to IOMMU ${viommu.iommu}`,
+    )
+  }
+  if (device.features.has('pasid') && hasGap(books, 'U15')) {
+    return refuse(
+      'EINVAL',
+      'pasid-enabled',
+      'PASIDs are enabled in the device, as it was on a domain with them',
+    )
+  }
+  return undefined
 }
+
+/** Whether the IOMMU can mark what is written, if the domain is for that. */
+function marksWrites(books: Books, iommu: number, domain: Domain): boolean {
+  if (domain.kind === 'host-table') return !domain.canTrackDirty || books.dirtyIommus.has(iommu)
+  // Gap U9: nobody looks at the parent.
+  return domain.kind !== 'nested' || hasGap(books, 'U9') || marksWrites(books, iommu, parentOf(books, domain))
+}
+
+/** The device with the tag, and the GCR3 table if there is to be one, of a domain. */
+function withTag(books: Books, plan: Plan, device: Device, domain: Domain): Device | Refusal {
+  if (domain.kind === 'blocked') return { ...device, tagKey: undefined, gcr3: undefined }
+  if (hasGcr3(device, domain)) {
+    const table = joinTable(books, plan, device, contentFor(books, device, domain))
+    return 'ok' in table ? table : { ...device, tagKey: table.tagKey, gcr3: table.number }
+  }
+  const key = keyFor(books, device, domain)
+  const held = holdTag(books, key, domain)
+  if ('ok' in held) return held
+  books.tags.noteIommu(key, device.iommu)
+  return { ...device, tagKey: key, gcr3: undefined }
+}
+
+/** A guest table always is behind a GCR3 table; beside identity there is one for the device's PASIDs. */
+const hasGcr3 = (device: Device, domain: Domain): domain is GuestTableDomain | IdentityDomain =>
+  domain.kind === 'guest-table' || (domain.kind === 'identity' && device.maxPasids > 0)
+
+function contentFor(books: Books, device: Device, domain: GuestTableDomain | IdentityDomain): Gcr3Content {
+  const shape = {
+    levelsLessOne: levelsLessOneFor(device.maxPasids),
+    guestLevels: domain.kind === 'guest-table' ? domain.levels : books.guestLevels,
+    usesPasidZero: domain.kind === 'guest-table',
+  }
+  const entries = new Map(device.processes)
+  if (domain.kind === 'guest-table') entries.set(0, domain.number)
+  return { shape, entries }
+}
+
+/** What is on in a device on a domain. */
+function featuresOn(books: Books, device: Device, domain: Domain): ReadonlySet<DeviceFeature> {
+  if (domain.kind === 'blocked') return new Set()
+  // Gap U5: what is off stays off.
+  if (domain.kind === 'nested' && hasGap(books, 'U5')) return device.features
+  const ats: DeviceFeature[] = device.atsQueueDepth > 0 ? ['ats'] : []
+  if (domain.kind === 'host-table') return new Set(ats)
+  const pasid: DeviceFeature[] = device.maxPasids > 0 ? ['pasid'] : []
+  return new Set([...ats, ...pasid, ...(device.pageRequests ? (['pri'] as const) : [])])
+}
+
+const featureOrder: readonly DeviceFeature[] = ['pasid', 'ats', 'pri']
+
+/** Turns features off that are not to be on, then on those that are. */
+function switchFeatures(
+  plan: Plan,
+  { deviceId, features }: Device,
+  wanted: ReadonlySet<DeviceFeature>,
+): void {
+  for (const feature of [...featureOrder].reverse()) {
+    if (features.has(feature) && !wanted.has(feature)) plan.feature(deviceId, feature, false)
+  }
+  for (const feature of featureOrder) {
+    if (wanted.has(feature) && !features.has(feature)) plan.feature(deviceId, feature, true)
+  }
+}
+
+/** Whose list the device is on afterwards. */
+function recordedOn(books: Books, { recorded }: Device, domain: Domain): Device['recorded'] {
+  if (domain.kind === 'blocked') return undefined
+  if (domain.kind !== 'nested') return domain.number
+  if (!hasGap(books, 'U3')) return domain.parent
+  // Gap U12: whatever list it was on. Else it leaves that list, but for its parent's.
+  return hasGap(books, 'U12') || recorded === domain.parent ? recorded : undefined
+}
+
+/** Where devices share a DeviceID, one's move may begin or end what keeps the others blocked. */
+function programSharers(books: Books, plan: Plan, device: Device, conflictsBefore: readonly Device[]): void {
+  for (const other of sharersOf(books, device)) {
+    const was = conflictsBefore.some(({ deviceId }) => deviceId === other.deviceId)
+    if (was !== isInConflict(books, other)) programDevice(books, plan, other)
+  }
+}
+
+/** Whether an attach has nothing to do. Gap U6: by what is recorded, though a nested entry may be in force. */
+export const isOn = (books: Books, device: Device, domain: Domain): boolean =>
+  hasGap(books, 'U6') && domain.kind !== 'nested' && domain.kind !== 'blocked'
+    ? device.recorded === domain.number
+    : isSameDomain(device.domain, domain)
 
 /**
  * Attaches a device, by the kernel's rule: from one paging domain to another through blocked, so that its requests are
  * refused in between; to and from a nested domain directly.
  */
 export function attachDevice(books: Books, plan: Plan, device: Device, domain: Domain): Refusal | undefined {
-  const through =
-    device.domain.kind !== 'blocked' && device.domain.kind !== 'nested' && domain.kind !== 'nested'
-  if (!through || domain.kind === 'blocked') return moveDevice(books, plan, device, domain)
+  const { kind } = device.domain
+  const leavesPaging = hasGap(books, 'U3')
+    ? device.recorded !== undefined
+    : kind !== 'blocked' && kind !== 'nested'
+  const through = leavesPaging && domain.kind !== 'nested' && domain.kind !== 'blocked'
+  if (!through) return moveDevice(books, plan, device, domain)
   const refused = moveDevice(books, plan, device, blocked)
   if (refused !== undefined) return refused
   const parked = books.devices.get(device.deviceId)

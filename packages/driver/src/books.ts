@@ -4,29 +4,25 @@
  * @packageDocumentation
  */
 import type { Spa } from '@nestwalk/bits'
-import type { Domain, DomainNumber, NestedDomain } from './domain.js'
+import type { Device } from './device.js'
+import type { DomainNumber, HostTableDomain, NestedDomain, NumberedDomain } from './domain.js'
 import type { DomainIdAllocator } from './domain-id.js'
+import type { Gap } from './gap.js'
+import type { Gcr3Table } from './gcr3-table.js'
+import type { Mutant } from './mutant.js'
 import { InternalError } from './outcome.js'
 import type { PageAllocator } from './page-allocator.js'
 import type { DomainIdPolicy, TaggedDomain } from './policy.js'
 import type { TagTable } from './tag-table.js'
 
-/** A device behind one of the driver's IOMMUs. */
-export interface Device {
-  readonly deviceId: number
-  /** IOMMU group. */
-  readonly group: number
-  /** Index of the IOMMU that it is behind. */
-  readonly iommu: number
-  readonly domain: Domain
-  /** Key of the tag in the device's entry; absent while it is blocked. */
-  readonly tagKey: string | undefined
-}
-
 /** A vIOMMU: one guest's DomainIDs on one nest parent. */
 export interface Viommu {
   readonly number: number
   readonly parent: DomainNumber
+  /** The IOMMU that its devices are behind. */
+  readonly iommu: number
+  /** DeviceIDs of the host by those that the guest uses. */
+  readonly virtualDevices: Map<number, number>
   /**
    * For each guest DomainID the keys of the tags that stand for it, first come first, with the number of domains and
    * attachments behind each.
@@ -40,16 +36,28 @@ export interface Books {
   readonly deviceTable: Spa
   /** Highest DeviceID that the device table has an entry for. */
   readonly lastDeviceId: number
+  /** The IOMMUs that can mark in host tables what is written (EFR.HASup and HDSup). */
+  readonly dirtyIommus: ReadonlySet<number>
+  /** Whether IOMMUs may cache that nothing is mapped, as emulated ones do (NpCache). */
+  readonly npCache: boolean
+  /** Mistakes that the driver makes because it was asked to. */
+  readonly mutants: ReadonlySet<Mutant>
   /** Levels of the deepest host table that every IOMMU can walk; 0 without host tables. */
   readonly hostLevels: number
+  /** Levels of the tables in guest format that every IOMMU can walk. */
+  readonly guestLevels: 4 | 5
   readonly devices: Map<number, Device>
-  readonly domains: Map<DomainNumber, Exclude<Domain, { kind: 'blocked' }>>
+  readonly domains: Map<DomainNumber, NumberedDomain>
+  readonly gcr3Tables: Map<number, Gcr3Table>
   readonly viommus: Map<number, Viommu>
   readonly tags: TagTable
   readonly ids: DomainIdAllocator
+  /** Tables to be freed once what was unmapped lazily is flushed, by domain; with an entry there is something to flush. */
+  readonly deferred: Map<DomainNumber, readonly Spa[]>
   pages: PageAllocator
   nextDomain: DomainNumber
   nextViommu: number
+  nextGcr3: number
 }
 
 /** A copy that shares nothing that can change. */
@@ -57,15 +65,21 @@ export function forkBooks(books: Books): Books {
   return {
     ...books,
     devices: new Map(books.devices),
+    gcr3Tables: new Map(books.gcr3Tables),
     domains: new Map([...books.domains].map(([number, domain]) => [number, { ...domain }])),
     viommus: new Map(
       [...books.viommus].map(([number, viommu]) => [
         number,
-        { ...viommu, slots: new Map([...viommu.slots].map(([id, keys]) => [id, new Map(keys)])) },
+        {
+          ...viommu,
+          virtualDevices: new Map(viommu.virtualDevices),
+          slots: new Map([...viommu.slots].map(([id, keys]) => [id, new Map(keys)])),
+        },
       ]),
     ),
     tags: books.tags.fork(),
     ids: books.ids.fork(),
+    deferred: new Map(books.deferred),
     pages: books.pages.fork(),
   }
 }
@@ -74,20 +88,36 @@ export function forkBooks(books: Books): Books {
 export const snapshotBooks = (books: Books): unknown => [
   books.policy.letter,
   books.deviceTable,
-  [...books.devices.values()].sort((a, b) => a.deviceId - b.deviceId),
+  [...books.devices.values()].sort((a, b) => a.deviceId - b.deviceId).map(plainly),
   [...books.domains.values()].sort((a, b) => a.number - b.number),
   [...books.viommus.values()]
     .sort((a, b) => a.number - b.number)
-    .map(({ number, parent, slots }) => [number, parent, [...slots].map(([id, keys]) => [id, [...keys]])]),
+    .map(({ number, parent, iommu, virtualDevices, slots }) => [
+      ...[number, parent, iommu, [...virtualDevices]],
+      [...slots].map(([id, keys]) => [id, [...keys]]),
+    ]),
+  [...books.gcr3Tables.values()].map((table) => ({ ...table, entries: [...table.entries] })),
   books.tags.snapshot(),
   books.ids.snapshot(),
+  [...books.deferred],
   books.pages.snapshot(),
   books.nextDomain,
   books.nextViommu,
+  books.nextGcr3,
 ]
 
+const plainly = (device: Device): unknown => ({
+  ...device,
+  processes: [...device.processes],
+  features: [...device.features].sort(),
+  parked: device.parked && [device.parked.domain, [...device.parked.processes]],
+})
+
+/** Whether the driver does at a point what Linux 7.3 does there. */
+export const hasGap = (books: Books, gap: Gap): boolean => books.policy.gaps?.has(gap) ?? false
+
 /** The domain as the policy sees it. */
-export function taggedDomain(domain: Exclude<Domain, { kind: 'blocked' }>): TaggedDomain {
+export function taggedDomain(domain: NumberedDomain): TaggedDomain {
   if (domain.kind === 'guest-table') return { table: domain.sameIdAs ?? domain.number, guest: undefined }
   if (domain.kind !== 'nested') return { table: domain.number, guest: undefined }
   const guest = { viommu: domain.viommu, domainId: domain.guestDomainId, nested: domain.number }
@@ -95,18 +125,29 @@ export function taggedDomain(domain: Exclude<Domain, { kind: 'blocked' }>): Tagg
 }
 
 /** The host table that a nested domain stands on. It cannot be freed before the domain is. */
-export function parentOf(books: Books, nested: NestedDomain): Extract<Domain, { kind: 'host-table' }> {
+export function parentOf(books: Books, nested: NestedDomain): HostTableDomain {
   const parent = books.domains.get(nested.parent)
   if (parent?.kind !== 'host-table') throw new InternalError(`nested domain ${nested.number} lost its parent`)
   return parent
 }
 
-/** The devices attached to a domain or to a nested domain on it, by DeviceID. */
-export const devicesOn = (books: Books, table: DomainNumber): Device[] =>
+const byDeviceId = (a: Device, b: Device): number => a.deviceId - b.deviceId
+
+/** The devices whose requests end in a table: attached to its domain, or to a nested domain on it. By DeviceID. */
+export const usersOf = (books: Books, table: DomainNumber): Device[] =>
   [...books.devices.values()]
     .filter(({ domain }) => domain.kind !== 'blocked' && taggedDomain(domain).table === table)
-    .sort((a, b) => a.deviceId - b.deviceId)
+    .sort(byDeviceId)
 
-/** Whether a device is attached to exactly this domain. */
+/** The devices on the list of a paging domain, by DeviceID. */
+export const listedOn = (books: Books, domain: DomainNumber): Device[] =>
+  [...books.devices.values()].filter(({ recorded }) => recorded === domain).sort(byDeviceId)
+
+/** Whether a device is attached to exactly this domain, as a whole or with a PASID. */
 export const isAttached = (books: Books, number: DomainNumber): boolean =>
-  [...books.devices.values()].some(({ domain }) => domain.kind !== 'blocked' && domain.number === number)
+  [...books.devices.values()].some(
+    (device) => isOn(device, number) || (device.parked !== undefined && isOn(device.parked, number)),
+  )
+
+const isOn = ({ domain, processes }: Pick<Device, 'domain' | 'processes'>, number: DomainNumber): boolean =>
+  (domain.kind !== 'blocked' && domain.number === number) || [...processes.values()].includes(number)

@@ -8,7 +8,11 @@
 import { dteWordCount, encodeDte, decodeDte } from '@nestwalk/hardware'
 import type { Dte } from '@nestwalk/hardware'
 import type { DomainId } from '@nestwalk/hardware'
-import type { GuestTableDomain, HostTableDomain, NestedDomain } from './domain.js'
+import type { HostTableDomain, NestedDomain } from './domain.js'
+import type { Gcr3Table } from './gcr3-table.js'
+
+/** DTE.HAD: hardware marks accesses and writes. */
+const marksAccessesAndWrites = 3
 
 /** V=1, TV=0: every request is refused. */
 export const blockedEntry = (): BigUint64Array => encodeDte({ valid: true })
@@ -17,13 +21,25 @@ export const blockedEntry = (): BigUint64Array => encodeDte({ valid: true })
 export const identityEntry = (tag: DomainId): BigUint64Array =>
   encodeDte({ valid: true, translationValid: true, readAllowed: true, writeAllowed: true, domainId: tag })
 
-export const hostTableEntry = ({ mode, root }: HostTableDomain, tag: DomainId): BigUint64Array =>
-  encodeDte({ mode, hostRoot: root }, identityEntry(tag))
-
-/** Requests without PASID go through the guest table of PASID 0. */
-export const guestTableEntry = ({ gcr3Root, levels }: GuestTableDomain, tag: DomainId): BigUint64Array =>
+export const hostTableEntry = (
+  { mode, root, dirtyTracking }: HostTableDomain,
+  tag: DomainId,
+): BigUint64Array =>
   encodeDte(
-    { guestValid: true, guestIoValid: true, gcr3Levels: 0, gcr3Root, guestPagingMode: levels - 4 },
+    { mode, hostRoot: root, hostAccessDirty: dirtyTracking ? marksAccessesAndWrites : 0 },
+    identityEntry(tag),
+  )
+
+/** Requests go through the guest tables of their PASID; those without PASID as the table's shape says. */
+export const gcr3Entry = ({ root, shape }: Gcr3Table, tag: DomainId): BigUint64Array =>
+  encodeDte(
+    {
+      guestValid: true,
+      guestIoValid: shape.usesPasidZero,
+      gcr3Levels: shape.levelsLessOne,
+      gcr3Root: root,
+      guestPagingMode: shape.guestLevels - 4,
+    },
     identityEntry(tag),
   )
 

@@ -3,14 +3,12 @@
  *
  * @packageDocumentation
  */
-import { dropTag, holdTag } from './attach.js'
 import { taggedDomain } from './books.js'
 import type { Books } from './books.js'
-import type { BlockedDomain, Domain, DomainNumber } from './domain.js'
+import type { DomainNumber, NumberedDomain } from './domain.js'
 import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
-
-type NumberedDomain = Exclude<Domain, BlockedDomain>
+import { dropTag, holdTag } from './tag-holding.js'
 
 /** Enters a domain that carries the next number. ENOSPC if its tag finds no DomainID; then nothing has changed. */
 export function enterDomain(books: Books, domain: NumberedDomain): DomainNumber | Refusal {

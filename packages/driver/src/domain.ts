@@ -29,19 +29,31 @@ export interface HostTableDomain {
   /** Top table, and its level: DTE.Mode. Both change when the table grows. */
   root: Spa
   mode: number
+  /** Whether it was allocated for dirty tracking; every IOMMU that its devices are behind can do that then. */
+  readonly canTrackDirty: boolean
+  /** Whether hardware marks what is written: DTE.HAD. */
+  dirtyTracking: boolean
 }
 
-/** A guest-format (v2) table that the driver owns, behind a GCR3 table of its own, for requests without PASID. */
+/** A guest-format (v2) table that the driver owns, for requests without PASID: the GCR3 tables' entry of PASID 0. */
 export interface GuestTableDomain {
   readonly kind: 'guest-table'
   readonly number: DomainNumber
-  readonly gcr3Root: Spa
   /** Top table. */
   readonly root: Spa
   /** 4 or 5. */
   readonly levels: number
   /** A domain whose DomainID this one carries too. Sound only if both translate alike: a mistake to be studied. */
   readonly sameIdAs: DomainNumber | undefined
+}
+
+/** A process: its page table, in guest format, for requests with a PASID that is bound to it. */
+export interface ProcessDomain {
+  readonly kind: 'process'
+  readonly number: DomainNumber
+  readonly root: Spa
+  /** 4 or 5. */
+  readonly levels: number
 }
 
 /** A guest's device table entry on top of a nest parent. */
@@ -55,7 +67,14 @@ export interface NestedDomain {
   readonly guestDomainId: DomainId
 }
 
+/** What a device as a whole can be on; a process it can be on with a PASID only. */
 export type Domain = BlockedDomain | IdentityDomain | HostTableDomain | GuestTableDomain | NestedDomain
+
+/** What has a number. */
+export type NumberedDomain = Exclude<Domain, BlockedDomain> | ProcessDomain
+
+/** What has a table to map into. */
+export type TableDomain = HostTableDomain | GuestTableDomain | ProcessDomain
 
 export const blocked: BlockedDomain = { kind: 'blocked' }
 

@@ -7,48 +7,59 @@
  *
  * @packageDocumentation
  */
-import type { Iova, Spa } from '@nestwalk/bits'
-import { decodeEfr, decodeEfr2, load64, registers, store64 } from '@nestwalk/hardware'
-import type { FeatureRegisters, IommuPort, Memory } from '@nestwalk/hardware'
-import { attachDevice, moveDevice } from './attach.js'
+import type { Spa } from '@nestwalk/bits'
+import { decodeEfr, decodeEfr2, registers } from '@nestwalk/hardware'
+import type { FeatureRegisters, IommuPort } from '@nestwalk/hardware'
+import { attachDevice, isOn, moveDevice } from './attach.js'
 import { bringUp } from './bring-up.js'
-import { forkBooks, isAttached, snapshotBooks } from './books.js'
-import type { Books, Device } from './books.js'
-import type { CommandRing } from './command-ring.js'
+import { forkBooks, hasGap, isAttached } from './books.js'
+import type { Books } from './books.js'
+import { foundDevice } from './device.js'
+import type { Device, DeviceTraits } from './device.js'
 import { blocked } from './domain.js'
+import type { Domain, DomainNumber, IdentityDomain, NumberedDomain } from './domain.js'
 import { enterDomain, removeDomain } from './domain-entry.js'
-import type { Domain, DomainNumber, IdentityDomain } from './domain.js'
-import { isSameDomain } from './domain.js'
 import { DomainIdAllocator } from './domain-id.js'
-import type { Effect } from './effect.js'
-import { allocateGuestTable, allocateHostTable, freeTable, lookUpIn, mapInto, unmapFrom } from './mapping.js'
-import type { TableDomain } from './mapping.js'
+import { noDomain, settle } from './driver-state.js'
+import type { DriverPlace } from './driver-state.js'
+import { mergeEqualTables } from './gcr3-sharing.js'
+import type { Gcr3Table } from './gcr3-table.js'
+import { invalidateForGuest } from './guest-invalidation.js'
+import type { GuestInvalidation } from './guest-invalidation.js'
+import { attachGroup, membersOf, membersState } from './group.js'
+import type { GroupMember } from './group.js'
+import {
+  allocateGuestTable,
+  allocateHostTable,
+  allocateProcess,
+  freeTable,
+  whyNoGuestTable,
+} from './mapping.js'
 import {
   allocateNested,
   checkGuestEntry,
   createViommu,
   destroyViommu,
+  forgetName,
   freeNested,
-  invalidateForGuest,
+  nameDevice,
 } from './nesting.js'
-import type { GuestInvalidation } from './nesting.js'
-import { accept, InternalError, refuse } from './outcome.js'
+import type { Mutant } from './mutant.js'
+import { accept, refuse } from './outcome.js'
 import type { Outcome, Refusal } from './outcome.js'
 import { PageAllocator } from './page-allocator.js'
 import type { PageRange } from './page-allocator.js'
 import { Plan } from './plan.js'
 import { perHostTable } from './policies/per-host-table.js'
 import type { DomainIdPolicy } from './policy.js'
-import type { Rights } from './table-format.js'
+import { attachPasid, detachPasid } from './process-binding.js'
+import { beginReset, endReset, unplug } from './reset.js'
+import { TableOperations } from './table-operations.js'
 import { TagTable } from './tag-table.js'
 import type { Tag } from './tag-table.js'
 
 /** What a driver is made with. */
-export interface DriverOptions {
-  /** The IOMMUs, in order; they share one device table. */
-  readonly ports: readonly IommuPort[]
-  /** Physical memory as this driver sees it: a guest's driver takes its guest-physical memory for the system's. */
-  readonly memory: Memory
+export interface DriverOptions extends DriverPlace {
   /** Memory for the driver's own tables and rings. */
   readonly pages: PageRange
   /** Default: the DomainID belongs to the domain. */
@@ -57,25 +68,14 @@ export interface DriverOptions {
   readonly lastDeviceId?: number
   /** Highest DomainID to hand out. Default 0xffff. */
   readonly lastDomainId?: number
-}
-
-/** Where a driver runs: what it is given anew when the machine is forked. */
-export interface DriverPlace {
-  readonly ports: readonly IommuPort[]
-  readonly memory: Memory
+  /** NpCache of the IOMMUs' PCI capabilities: absent entries may be cached. Default: no. */
+  readonly npCache?: boolean
+  /** Mistakes to make. Default: none. */
+  readonly mutants?: ReadonlySet<Mutant>
 }
 
 /** See the file's comment. */
-export class Driver {
-  /** The plan that operations add to while a transaction runs. */
-  private joint: Plan | undefined
-
-  private constructor(
-    private readonly place: DriverPlace,
-    private readonly rings: readonly CommandRing[],
-    private books: Books,
-  ) {}
-
+export class Driver extends TableOperations {
   /**
    * Finds the IOMMUs and plans their bring-up; nothing is on until the effects have been carried out.
    *
@@ -94,17 +94,24 @@ export class Driver {
       policy: options.policy ?? perHostTable,
       deviceTable: up.deviceTable,
       lastDeviceId,
+      dirtyIommus: new Set(ports.flatMap((port, iommu) => (canMarkWrites(port) ? [iommu] : []))),
+      npCache: options.npCache ?? false,
+      mutants: options.mutants ?? new Set(),
       hostLevels: Math.min(...ports.map(hostLevelsOf)),
+      guestLevels: ports.every(hasFiveLevels) ? 5 : 4,
       devices: new Map(),
       domains: new Map(),
       viommus: new Map(),
       tags: TagTable.create(),
       ids: DomainIdAllocator.create(options.lastDomainId),
+      deferred: new Map(),
       pages,
       nextDomain: 1,
       nextViommu: 1,
+      gcr3Tables: new Map(),
+      nextGcr3: 1,
     }
-    return accept(new Driver({ ports, memory }, up.rings, books), plan.effects)
+    return accept(new Driver(options, up.rings, books), plan.effects)
   }
 
   get policy(): DomainIdPolicy {
@@ -127,43 +134,35 @@ export class Driver {
     return this.books.tags.all()
   }
 
-  /**
-   * Runs several operations as one: all are accepted, with their effects in order, or nothing has changed.
-   *
-   * Outside of it the effects of an operation must have been carried out before the next one is planned.
-   *
-   * @param operations - returns the first refusal it meets; the effects of the inner outcomes are empty
-   */
-  transaction<T>(operations: () => T | Refusal): Outcome<T> {
-    if (this.joint !== undefined) return settle(operations(), [])
-    const before = this.books
-    const plan = new Plan(this.place.memory)
-    this.books = forkBooks(before)
-    this.joint = plan
-    let isAccepted = false
-    try {
-      const result = operations()
-      isAccepted = !isRefusal(result)
-      return settle(result, plan.effects)
-    } finally {
-      this.joint = undefined
-      if (!isAccepted) this.books = before
-    }
-  }
-
   /** Makes a device known. It is blocked until it is attached. */
-  probe(deviceId: number, group: number, iommu = 0): Outcome<undefined> {
+  probe(deviceId: number, group: number, iommu = 0, traits: Partial<DeviceTraits> = {}): Outcome<undefined> {
     if (this.books.devices.has(deviceId))
       return refuse('EEXIST', 'device-known', `device ${deviceId} is known already`)
     if (this.place.ports[iommu] === undefined)
       return refuse('ENODEV', 'no-such-iommu', `there is no IOMMU ${iommu}`)
-    if (deviceId > this.books.lastDeviceId)
-      return refuse('ENODEV', 'no-device-table-entry', `the device table has no entry for device ${deviceId}`)
-    const device: Device = { deviceId, group, iommu, domain: blocked, tagKey: undefined }
+    const beyond = [deviceId, ...(traits.aliases ?? [])].find((id) => id > this.books.lastDeviceId)
+    if (beyond !== undefined)
+      return refuse('ENODEV', 'no-device-table-entry', `the device table has no entry for device ${beyond}`)
+    const device = foundDevice({ deviceId, group, iommu }, traits, blocked)
     return this.attempt((books, plan) => {
       books.devices.set(deviceId, device)
       return moveDevice(books, plan, device, blocked)
     })
+  }
+
+  /** Forgets a device that has gone; it is blocked first, with whatever it was on. */
+  unplug(deviceId: number): Outcome<undefined> {
+    return this.withDevice(deviceId, unplug)
+  }
+
+  /** Blocks a device for the time of its reset. EBUSY for whoever wants to move it meanwhile. */
+  beginReset(deviceId: number): Outcome<undefined> {
+    return this.withDevice(deviceId, beginReset)
+  }
+
+  /** Puts a device back on what it was on before its reset. */
+  endReset(deviceId: number): Outcome<undefined> {
+    return this.withDevice(deviceId, endReset)
   }
 
   device(deviceId: number): Device | undefined {
@@ -172,11 +171,20 @@ export class Driver {
 
   /** The known devices of an IOMMU group, by DeviceID. */
   groupMembers(group: number): Device[] {
-    const members = [...this.books.devices.values()].filter((device) => device.group === group)
-    return members.sort((a, b) => a.deviceId - b.deviceId)
+    return membersOf(this.books, group)
   }
 
-  domain(number: DomainNumber): Domain | undefined {
+  /** Where the members of a group stand: each on its own, or all on one tag. */
+  groupState(group: number): GroupMember[] {
+    return membersState(this.books, group)
+  }
+
+  /** The GCR3 tables that the host owns. */
+  get gcr3Tables(): readonly Gcr3Table[] {
+    return [...this.books.gcr3Tables.values()]
+  }
+
+  domain(number: DomainNumber): NumberedDomain | undefined {
     return this.books.domains.get(number)
   }
 
@@ -188,16 +196,28 @@ export class Driver {
     })
   }
 
-  /** A domain with a host (v1) table. EOPNOTSUPP for a nest parent without the features that nesting needs. */
-  allocateHostTable(options: { readonly nestParent?: boolean } = {}): Outcome<DomainNumber> {
-    const nestParent = options.nestParent ?? false
+  /**
+   * A domain with a host (v1) table. EOPNOTSUPP for a nest parent without the features that nesting needs, and for dirty
+   * tracking where the IOMMU of the device that it is for cannot mark what is written.
+   */
+  allocateHostTable(
+    options: {
+      readonly nestParent?: boolean
+      readonly dirtyTracking?: boolean
+      readonly iommu?: number
+    } = {},
+  ): Outcome<DomainNumber> {
+    const { nestParent = false, dirtyTracking: canTrackDirty = false, iommu = 0 } = options
     if (this.books.hostLevels === 0) {
       return refuse('EOPNOTSUPP', 'host-tables-unsupported', 'an IOMMU has no host tables (EFR.HATS is 3)')
     }
     if (nestParent && !this.place.ports.every(canNest)) {
       return refuse('EOPNOTSUPP', 'nesting-unsupported', 'an IOMMU lacks GTSup, GIoSup or GCR3TRPModeSup')
     }
-    return this.attempt((books, plan) => allocateHostTable(books, plan, nestParent))
+    if (canTrackDirty && !this.books.dirtyIommus.has(iommu)) {
+      return refuse('EOPNOTSUPP', 'dirty-tracking-unsupported', `IOMMU ${iommu} lacks HASup or HDSup`)
+    }
+    return this.attempt((books, plan) => allocateHostTable(books, plan, { nestParent, canTrackDirty }))
   }
 
   /** A domain with a guest-format (v2) table for requests without PASID. */
@@ -209,9 +229,21 @@ export class Driver {
     if (sameIdAs !== undefined && other?.kind !== 'guest-table') {
       return refuse('ENOENT', 'no-such-domain', `domain ${sameIdAs} is no guest table`)
     }
+    if (sameIdAs !== undefined && this.books.policy.keyOfGcr3Table === undefined) {
+      return refuse('EOPNOTSUPP', 'same-id-unsupported', 'GCR3 tables have DomainIDs of their own here')
+    }
     // The other one may carry a third one's ID itself.
     const owner = other?.kind === 'guest-table' ? (other.sameIdAs ?? other.number) : undefined
-    return this.attempt((books, plan) => allocateGuestTable(books, plan, this.port(0), levels, owner))
+    const refused = whyNoGuestTable(this.port(0), levels)
+    if (refused !== undefined) return refused
+    return this.attempt((books, plan) => allocateGuestTable(books, plan, levels, owner))
+  }
+
+  /** A process: a table in guest format that devices use with a PASID. */
+  allocateProcess(): Outcome<DomainNumber> {
+    const refused = whyNoGuestTable(this.port(0), this.books.guestLevels)
+    if (refused !== undefined) return refused
+    return this.attempt((books, plan) => allocateProcess(books, plan, books.guestLevels))
   }
 
   /** A nested domain from a guest's device table entry, four quad-words, lowest first. */
@@ -237,12 +269,12 @@ export class Driver {
 
   /** Attaches a device by the kernel's rule: between paging domains it is blocked for a while. */
   attach(deviceId: number, domain: DomainNumber): Outcome<undefined> {
-    return this.move(deviceId, this.books.domains.get(domain) ?? noDomain(domain), attachDevice)
+    return this.move(deviceId, this.attachable(domain), attachDevice)
   }
 
   /** Attaches a device with a single change of its entry: there is no moment in which it is blocked. */
   replace(deviceId: number, domain: DomainNumber): Outcome<undefined> {
-    return this.move(deviceId, this.books.domains.get(domain) ?? noDomain(domain), moveDevice)
+    return this.move(deviceId, this.attachable(domain), moveDevice)
   }
 
   /** Blocks a device. */
@@ -250,72 +282,58 @@ export class Driver {
     return this.move(deviceId, blocked, attachDevice)
   }
 
-  /** Maps `length` bytes from `from` in a domain to `to`, with the largest pages possible. */
-  map(domain: DomainNumber, from: Iova, to: Spa, length: bigint, rights: Rights): Outcome<undefined> {
-    const table = this.tableDomain(domain)
-    if ('ok' in table) return table
-    return this.attempt((books, plan) =>
-      mapInto(books, plan, this.tableIn(books, domain), { from, to, length, rights }),
-    )
+  /** Attaches all members of a group, one after the other. */
+  attachGroup(group: number, domain: DomainNumber): Outcome<undefined> {
+    const found = this.attachable(domain)
+    if ('ok' in found) return found
+    return this.attempt((books, plan) => attachGroup(books, plan, group, found))
   }
 
-  /** Unmaps; returns the bytes that were mapped. */
-  unmap(domain: DomainNumber, from: Iova, length: bigint): Outcome<bigint> {
-    const table = this.tableDomain(domain)
-    if ('ok' in table) return table
-    return this.attempt((books, plan) => unmapFrom(books, plan, this.tableIn(books, domain), from, length))
+  /** Puts a process behind a PASID of some devices. */
+  attachPasid(deviceIds: readonly number[], pasid: number, process: DomainNumber): Outcome<undefined> {
+    return this.attempt((books, plan) => attachPasid(books, plan, deviceIds, pasid, process))
   }
 
-  /** Where an address of a domain leads, as its table stands in memory. */
-  translate(domain: DomainNumber, address: Iova): bigint | undefined {
-    const table = this.tableDomain(domain)
-    return 'ok' in table ? undefined : lookUpIn(this.books, new Plan(this.place.memory), table, address)
+  /** Takes the process behind a PASID away from some devices. */
+  detachPasid(deviceIds: readonly number[], pasid: number): Outcome<undefined> {
+    return this.attempt((books, plan) => detachPasid(books, plan, deviceIds, pasid))
   }
 
-  /** A vIOMMU on a nest parent. */
-  createViommu(parent: DomainNumber): Outcome<number> {
-    return settle(createViommu(this.books, parent), [])
+  /** Makes one of GCR3 tables that have become equal, where the policy leaves that to whoever asks. */
+  mergeTables(): Outcome<undefined> {
+    return this.attempt((books, plan) => {
+      mergeEqualTables(books, plan)
+      return undefined
+    })
+  }
+
+  /** A vIOMMU on a nest parent, for devices behind one IOMMU. */
+  createViommu(parent: DomainNumber, iommu = 0): Outcome<number> {
+    if (this.place.ports[iommu] === undefined)
+      return refuse('ENODEV', 'no-such-iommu', `there is no IOMMU ${iommu}`)
+    return settle(createViommu(this.books, parent, iommu), [])
   }
 
   destroyViommu(viommu: number): Outcome<undefined> {
     return settle(destroyViommu(this.books, viommu), [])
   }
 
-  /** Carries a guest's INVALIDATE_IOMMU_PAGES commands out, two quad-words each, and waits. */
+  /** Tells which device of the host the guest of a vIOMMU means by a DeviceID. */
+  nameDevice(viommu: number, virtualId: number, deviceId: number): Outcome<undefined> {
+    return settle(nameDevice(this.books, viommu, virtualId, deviceId), [])
+  }
+
+  /** Takes the meaning of a virtual DeviceID away. */
+  forgetName(viommu: number, virtualId: number): Outcome<undefined> {
+    return settle(forgetName(this.books, viommu, virtualId), [])
+  }
+
+  /** Carries a guest's invalidations of pages and of device TLBs out, two quad-words each, and waits. */
   invalidateForGuest(
     viommu: number,
     commands: readonly (readonly [bigint, bigint])[],
   ): Outcome<GuestInvalidation> {
-    const plan = this.joint ?? new Plan(this.place.memory)
-    const effects = this.joint === undefined ? plan.effects : []
-    return settle(invalidateForGuest(this.books, plan, viommu, commands), effects)
-  }
-
-  /** Carries one effect out, or carries it on. False while it waits for hardware. */
-  apply(effect: Effect): boolean {
-    const { memory } = this.place
-    switch (effect.kind) {
-      case 'store':
-        effect.words.forEach((word, i) => this.storeOwn(effect.address + BigInt(i * 8), word))
-        return true
-      case 'fill':
-        for (let i = 0; i < effect.count; i++) {
-          this.storeOwn(effect.address + BigInt(i * effect.strideBytes), effect.word)
-        }
-        return true
-      case 'register':
-        this.port(effect.iommu).writeMmio(effect.offset, 8, effect.value)
-        return true
-      case 'command':
-        return this.ring(effect.iommu).push(this.port(effect.iommu), memory, effect.command)
-      case 'wait':
-        return this.ring(effect.iommu).wait(this.port(effect.iommu), memory)
-    }
-  }
-
-  /** Gives up an effect that waits for hardware which no longer moves, as the kernel does after its time-out. */
-  giveUp(effect: Effect): void {
-    if (effect.kind === 'wait') this.ring(effect.iommu).giveUp()
+    return this.attempt((books, plan) => invalidateForGuest(books, plan, viommu, commands))
   }
 
   /** The same driver on a fork of its machine. */
@@ -327,77 +345,54 @@ export class Driver {
     )
   }
 
-  /** What the future depends on besides memory and chip, as plain data in a fixed order. */
-  snapshot(): unknown {
-    return [snapshotBooks(this.books), this.rings.map((ring) => ring.snapshot())]
-  }
-
-  /** Runs an operation on a copy of the books, and keeps the copy if it was accepted: a refusal changes nothing. */
-  private attempt<T>(operation: (books: Books, plan: Plan) => T | Refusal): Outcome<T> {
-    if (this.joint !== undefined) return settle(operation(this.books, this.joint), [])
-    const books = forkBooks(this.books)
-    const plan = new Plan(this.place.memory)
-    const outcome = settle(operation(books, plan), plan.effects)
-    if (outcome.ok) this.books = books
-    return outcome
-  }
-
   private move(deviceId: number, domain: Domain | Refusal, how: typeof moveDevice): Outcome<undefined> {
     if ('ok' in domain) return domain
+    return this.withDevice(deviceId, (books, plan, device) => {
+      if (isOn(books, device, domain)) return undefined
+      return whyNoMove(books, device) ?? how(books, plan, device, domain)
+    })
+  }
+
+  private withDevice(
+    deviceId: number,
+    operation: (books: Books, plan: Plan, device: Device) => Refusal | undefined,
+  ): Outcome<undefined> {
     const device = this.books.devices.get(deviceId)
     if (device === undefined) return refuse('ENODEV', 'no-such-device', `device ${deviceId} is not known`)
-    if (isSameDomain(device.domain, domain)) return accept(undefined)
-    return this.attempt((books, plan) => how(books, plan, device, domain))
+    return this.attempt((books, plan) => operation(books, plan, device))
   }
 
-  private tableDomain(number: DomainNumber): TableDomain | Refusal {
+  private attachable(number: DomainNumber): Domain | Refusal {
     const domain = this.books.domains.get(number)
     if (domain === undefined) return noDomain(number)
-    if (domain.kind === 'host-table' || domain.kind === 'guest-table') return domain
-    return refuse('EINVAL', 'no-own-table', `domain ${number} is ${domain.kind}: it has no table to map into`)
-  }
-
-  private tableIn(books: Books, number: DomainNumber): TableDomain {
-    const domain = books.domains.get(number)
-    if (domain?.kind === 'host-table' || domain?.kind === 'guest-table') return domain
-    throw new InternalError(`domain ${number} changed its kind`)
-  }
-
-  private port(iommu: number): IommuPort {
-    const port = this.place.ports[iommu]
-    if (port === undefined) throw new InternalError(`there is no IOMMU ${iommu}`)
-    return port
-  }
-
-  private ring(iommu: number): CommandRing {
-    const ring = this.rings[iommu]
-    if (ring === undefined) throw new InternalError(`there is no ring for IOMMU ${iommu}`)
-    return ring
-  }
-
-  private storeOwn(address: bigint, word: bigint): void {
-    if (load64(this.place.memory, address) === word) return
-    if (!store64(this.place.memory, address, word)) {
-      throw new RangeError(`the driver was given pages without memory, at 0x${address.toString(16)}`)
-    }
+    if (domain.kind !== 'process') return domain
+    return refuse('EINVAL', 'pasid-required', `domain ${number} is a process: it is attached to a PASID`)
   }
 }
 
-const noDomain = (number: DomainNumber): Refusal =>
-  refuse('ENOENT', 'no-such-domain', `there is no domain ${number}`)
-
-const isRefusal = (value: unknown): value is Refusal =>
-  typeof value === 'object' && value !== null && 'ok' in value && value.ok === false
-
-/** A value or a refusal, as an outcome. */
-function settle<T>(result: T | Refusal, effects: readonly Effect[]): Outcome<T> {
-  return isRefusal(result) ? result : accept(result, effects)
+/** Why a device stays where it is. */
+function whyNoMove(books: Books, device: Device): Refusal | undefined {
+  const isParked = ({ parked }: Device): boolean => parked !== undefined
+  const asked = hasGap(books, 'U16') ? membersOf(books, device.group) : [device]
+  if (asked.some(isParked)) {
+    return refuse('EBUSY', 'member-in-reset', `device ${device.deviceId} or its group is being reset`)
+  }
+  if (device.processes.size === 0) return undefined
+  return refuse('EBUSY', 'pasids-attached', 'a process is attached to a PASID of the device: detach it first')
 }
 
 function hostLevelsOf(port: IommuPort): number {
   const { hats } = decodeEfr(port.readMmio(registers.efr.offset, 8))
   return hats === 3 ? 0 : 4 + hats
 }
+
+function canMarkWrites(port: IommuPort): boolean {
+  const { haSup, hdSup } = decodeEfr(port.readMmio(registers.efr.offset, 8))
+  return haSup && hdSup
+}
+
+const hasFiveLevels = (port: IommuPort): boolean =>
+  decodeEfr(port.readMmio(registers.efr.offset, 8)).gats === 1
 
 function canNest(port: IommuPort): boolean {
   const efr = decodeEfr(port.readMmio(registers.efr.offset, 8))

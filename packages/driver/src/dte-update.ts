@@ -20,14 +20,25 @@ export interface EntryPlace {
   readonly address: Spa
 }
 
+/** What stands in between when the guest paging level changes: nothing passes, or, as Linux has it, everything does. */
+export type LevelChange = 'blocked' | 'untranslated'
+
 /** The entry as it will stand in memory after the effects planned so far. */
-const loadEntry = (plan: Plan, { address }: EntryPlace): BigUint64Array =>
+export const loadEntry = (plan: Plan, address: Spa): BigUint64Array =>
   BigUint64Array.from([0n, 8n, 16n, 24n], (offset) => plan.load(spa(address + offset)))
 
-/** Plans the update: afterwards hardware uses the new entry for every request. */
-export function updateEntry(plan: Plan, place: EntryPlace, entry: BigUint64Array): void {
+/**
+ * Plans the stores, with the flushes that must come between them. After {@link flushEntry} hardware uses the new entry for
+ * every request.
+ */
+export function storeEntry(
+  plan: Plan,
+  place: EntryPlace,
+  entry: BigUint64Array,
+  levelChange: LevelChange,
+): void {
   const name = formatDeviceId(asDeviceId(place.deviceId))
-  const old = loadEntry(plan, place)
+  const old = loadEntry(plan, place.address)
   const next = withKeptInterruptFields(entry, old)
   const before = decodeDte(old)
   const after = decodeDte(next)
@@ -36,7 +47,10 @@ export function updateEntry(plan: Plan, place: EntryPlace, entry: BigUint64Array
     plan.storeHalf(place.address, words[0] ?? 0n, words[1] ?? 0n, `DTE ${name}, ${what}`)
   const upper = (words: BigUint64Array): void =>
     plan.storeHalf(spa(place.address + 16n), words[2] ?? 0n, words[3] ?? 0n, `DTE ${name}, upper half`)
-  const flush = (): void => flushEntry(plan, place, 'the entry changed')
+  const flush = (): void => {
+    flushEntry(plan, place, 'the entry changed')
+    plan.wait(place.iommu)
+  }
 
   if (!before.valid) {
     upper(next)
@@ -55,9 +69,8 @@ export function updateEntry(plan: Plan, place: EntryPlace, entry: BigUint64Array
     upper(next)
     flush()
   } else if (before.guestPagingMode !== after.guestPagingMode) {
-    // The paging mode lies in the other half than the root. Block in between: V=0, as Linux 7.3 stores here, would let
-    // requests pass untranslated (gap U19).
-    lower(encodeDte({ valid: true }), 'lower half, blocked in between')
+    // The paging mode lies in the other half than the root, so the entry is taken out of use in between.
+    lower(between[levelChange](), `lower half, ${levelChange} in between`)
     flush()
     upper(next)
     lower(next)
@@ -65,12 +78,17 @@ export function updateEntry(plan: Plan, place: EntryPlace, entry: BigUint64Array
   } else {
     lower(next)
   }
-  flushEntry(plan, place, 'no cached copy may stay')
 }
 
-function flushEntry(plan: Plan, { deviceId, iommu }: EntryPlace, why: string): void {
+const between: Readonly<Record<LevelChange, () => BigUint64Array>> = {
+  blocked: () => encodeDte({ valid: true }),
+  // Gap U19: V=0 lets requests pass with their addresses as they are.
+  untranslated: () => encodeDte({}),
+}
+
+/** Queues the command that makes hardware read the entry anew; somebody has to wait for it. */
+export function flushEntry(plan: Plan, { deviceId, iommu }: EntryPlace, why: string): void {
   plan.command(iommu, { kind: 'InvalidateDevtabEntry', deviceId: asDeviceId(deviceId) }, why)
-  plan.wait(iommu)
 }
 
 /** Bits 55:52 of quad-word 2: the guest paging mode and two reserved bits. */

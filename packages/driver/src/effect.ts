@@ -7,6 +7,7 @@
  */
 import type { Spa } from '@nestwalk/bits'
 import type { CommandFields } from '@nestwalk/hardware'
+import type { DeviceFeature } from './device.js'
 
 /** A store of one quad-word, or of two in one 128-bit access. */
 export interface StoreEffect {
@@ -18,13 +19,15 @@ export interface StoreEffect {
   readonly what: string
 }
 
-/** The same quad-word stored at `count` places `strideBytes` apart: a cleared page, a run of equal entries. */
+/** A quad-word stored at `count` places `strideBytes` apart: a cleared page, a run of equal entries, pages in a row. */
 export interface FillEffect {
   readonly kind: 'fill'
   readonly address: Spa
   readonly count: number
   readonly strideBytes: number
   readonly word: bigint
+  /** How much higher the word is at each next place. Absent: it is the same at all. */
+  readonly step?: bigint
   readonly what: string
 }
 
@@ -52,4 +55,12 @@ export interface RegisterEffect {
   readonly what: string
 }
 
-export type Effect = StoreEffect | FillEffect | CommandEffect | WaitEffect | RegisterEffect
+/** A feature turned on or off in a device's own configuration space. A device that loses ATS forgets what it cached. */
+export interface FeatureEffect {
+  readonly kind: 'feature'
+  readonly deviceId: number
+  readonly feature: DeviceFeature
+  readonly isOn: boolean
+}
+
+export type Effect = StoreEffect | FillEffect | CommandEffect | WaitEffect | RegisterEffect | FeatureEffect

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-export type { Device } from './books.js'
+export type { Device, DeviceFeature, DeviceTraits, Parked } from './device.js'
 export type {
   BlockedDomain,
   Domain,
@@ -12,20 +12,41 @@ export type {
   HostTableDomain,
   IdentityDomain,
   NestedDomain,
+  NumberedDomain,
+  ProcessDomain,
+  TableDomain,
 } from './domain.js'
 export { Driver } from './driver.js'
-export type { DriverOptions, DriverPlace } from './driver.js'
-export type { CommandEffect, Effect, FillEffect, RegisterEffect, StoreEffect, WaitEffect } from './effect.js'
+export type { DriverOptions } from './driver.js'
+export type { DriverPlace } from './driver-state.js'
+export type {
+  CommandEffect,
+  Effect,
+  FeatureEffect,
+  FillEffect,
+  RegisterEffect,
+  StoreEffect,
+  WaitEffect,
+} from './effect.js'
+export { allGaps, allGapsBut, gaps, noGaps } from './gap.js'
+export type { Gap } from './gap.js'
+export type { Gcr3Content, Gcr3Shape, Gcr3Table } from './gcr3-table.js'
+export type { GroupMember, MemberState } from './group.js'
 export { everything, rangeFields, rangeOf } from './invalidation-range.js'
 export type { AddressRange, RangeFields } from './invalidation-range.js'
-export type { GuestInvalidation } from './nesting.js'
+export type { GuestInvalidation } from './guest-invalidation.js'
+export { mutants } from './mutant.js'
+export type { Mutant } from './mutant.js'
 export { accept, InternalError, refuse } from './outcome.js'
 export type { Accepted, Errno, Outcome, Refusal } from './outcome.js'
 export type { PageRange } from './page-allocator.js'
 export { findPolicy, policies } from './policies/all.js'
+export { convergingGcr3, convergingMap } from './policies/converging.js'
 export { perDevice, perDeviceFanOut } from './policies/per-device.js'
 export { perGroup } from './policies/per-group.js'
 export { perHostTable } from './policies/per-host-table.js'
+export { perNestedDomain } from './policies/per-nested-domain.js'
+export { sharedGcr3 } from './policies/shared-gcr3.js'
 export { viommuMap, viommuMapLinux73 } from './policies/viommu-map.js'
 export type { DomainIdPolicy, TaggedDevice, TaggedDomain } from './policy.js'
 export { runEffects } from './run-effects.js'

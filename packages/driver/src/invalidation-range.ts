@@ -38,6 +38,18 @@ export function rangeFields({ first, last }: AddressRange): RangeFields {
   return { size: (word & 1n) === 1n, address: iova(pageOf(word)) }
 }
 
+/** A range as the fewest aligned blocks that cover it and nothing else, by address. */
+export function exactBlocks({ first, last }: AddressRange): AddressRange[] {
+  const blocks: AddressRange[] = []
+  for (let at = first; at <= last;) {
+    let bytes = 4096n
+    while (at % (2n * bytes) === 0n && at + 2n * bytes - 1n <= last) bytes *= 2n
+    blocks.push({ first: at, last: at + bytes - 1n })
+    at += bytes
+  }
+  return blocks
+}
+
 /** The range that such fields name. */
 export function rangeOf({ size, address }: RangeFields): AddressRange {
   const { base, sizeLog2 } = decodeSizeCode(address | (size ? 1n : 0n))

@@ -6,23 +6,23 @@
 import { decodeEfr, registers } from '@nestwalk/hardware'
 import type { IommuPort } from '@nestwalk/hardware'
 import type { Iova, Spa } from '@nestwalk/bits'
-import { entryFor } from './attach.js'
-import { entryAddress } from './bring-up.js'
-import { devicesOn, isAttached, taggedDomain } from './books.js'
+import { isAttached } from './books.js'
 import type { Books } from './books.js'
-import type { DomainNumber, GuestTableDomain, HostTableDomain } from './domain.js'
+import type { DomainNumber, TableDomain } from './domain.js'
 import { enterDomain, removeDomain } from './domain-entry.js'
-import { updateEntry } from './dte-update.js'
-import { flushTable } from './invalidation-plan.js'
+import { allOfTag, flushGuestTable, flushHostTable } from './invalidation-plan.js'
+import type { Reach } from './invalidation-plan.js'
 import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
-import { lookUp, mapRange, tablesOf, unmapRange } from './page-table.js'
+import { IotlbGather } from './iotlb-gather.js'
+import { lookUp, tablesOf } from './page-table.js'
 import type { TableEdit } from './page-table.js'
 import type { Plan } from './plan.js'
 import { guestFormat, hostFormat } from './table-format.js'
-import type { Rights } from './table-format.js'
-
-export type TableDomain = HostTableDomain | GuestTableDomain
+import { growTable } from './table-growth.js'
+import { mapRange } from './table-map.js'
+import type { Mapping } from './table-map.js'
+import { unmapRange } from './table-unmap.js'
 
 /** Levels of a fresh host table: 2^39 bytes, as Linux; it grows when a higher address is mapped. */
 const firstHostLevels = 3
@@ -34,31 +34,30 @@ const edit = (books: Books, plan: Plan, domain: TableDomain): TableEdit =>
     ? { plan, pages: books.pages, format: hostFormat, root: domain.root, levels: domain.mode }
     : { plan, pages: books.pages, format: guestFormat, root: domain.root, levels: domain.levels }
 
+/** What a host table is to be good for. */
+export interface HostTableUse {
+  /** Whether nested domains may be built on it. */
+  readonly nestParent: boolean
+  /** Whether hardware may be asked to mark what is written. */
+  readonly canTrackDirty: boolean
+}
+
 /** Makes a domain with an empty host table. */
-export function allocateHostTable(books: Books, plan: Plan, nestParent: boolean): DomainNumber | Refusal {
+export function allocateHostTable(books: Books, plan: Plan, use: HostTableUse): DomainNumber | Refusal {
   const root = freshTable(books, plan, 'host table, top')
   if (typeof root !== 'bigint') return root
   return enterDomain(books, {
     kind: 'host-table',
     number: books.nextDomain,
-    nestParent,
+    ...use,
     root,
     mode: firstHostLevels,
+    dirtyTracking: false,
   })
 }
 
-/**
- * Makes a domain with an empty guest-format table behind a GCR3 table with one entry, that of PASID 0.
- *
- * @param sameIdAs - a domain whose DomainID this one shall carry too: a mistake that a guest may make
- */
-export function allocateGuestTable(
-  books: Books,
-  plan: Plan,
-  port: IommuPort,
-  levels: 4 | 5,
-  sameIdAs: DomainNumber | undefined,
-): DomainNumber | Refusal {
+/** Why there cannot be tables in guest format of so many levels. */
+export function whyNoGuestTable(port: IommuPort, levels: 4 | 5): Refusal | undefined {
   const efr = decodeEfr(port.readMmio(registers.efr.offset, 8))
   if (!efr.gtSup || !efr.gIoSup) {
     return refuse('EOPNOTSUPP', 'guest-tables-unsupported', 'the IOMMU lacks GTSup or GIoSup')
@@ -66,19 +65,30 @@ export function allocateGuestTable(
   if (levels === 5 && efr.gats !== 1) {
     return refuse('EOPNOTSUPP', 'five-level-guest-tables', 'the IOMMU has no five-level guest tables')
   }
-  const gcr3Root = freshTable(books, plan, 'GCR3 table')
-  if (typeof gcr3Root !== 'bigint') return gcr3Root
+  return undefined
+}
+
+/**
+ * Makes a domain with an empty table in guest format.
+ *
+ * @param sameIdAs - a domain whose DomainID this one shall carry too: a mistake that a guest may make
+ */
+export function allocateGuestTable(
+  books: Books,
+  plan: Plan,
+  levels: 4 | 5,
+  sameIdAs: DomainNumber | undefined,
+): DomainNumber | Refusal {
   const root = freshTable(books, plan, 'guest table, top')
   if (typeof root !== 'bigint') return root
-  plan.store(gcr3Root, root | 1n, 'GCR3 entry of PASID 0')
-  return enterDomain(books, {
-    kind: 'guest-table',
-    number: books.nextDomain,
-    gcr3Root,
-    root,
-    levels,
-    sameIdAs,
-  })
+  return enterDomain(books, { kind: 'guest-table', number: books.nextDomain, root, levels, sameIdAs })
+}
+
+/** Makes a process with an empty address space. */
+export function allocateProcess(books: Books, plan: Plan, levels: 4 | 5): DomainNumber | Refusal {
+  const root = freshTable(books, plan, 'process table, top')
+  if (typeof root !== 'bigint') return root
+  return enterDomain(books, { kind: 'process', number: books.nextDomain, root, levels })
 }
 
 function freshTable(books: Books, plan: Plan, what: string): Spa | Refusal {
@@ -97,60 +107,66 @@ export function freeTable(books: Books, plan: Plan, domain: TableDomain): Refusa
       (other) => other.kind === 'guest-table' && other.sameIdAs === domain.number,
     )
   if (inUse) return refuse('EBUSY', 'domain-in-use', `domain ${domain.number} is in use`)
+  flushDeferred(books, plan, domain)
   const tables = tablesOf(edit(books, plan, domain))
-  if (domain.kind === 'guest-table') tables.push(domain.gcr3Root)
   for (const table of tables) books.pages.free(table)
   removeDomain(books, plan, domain)
   return undefined
 }
 
-/** Maps a range. No command is needed: not-present entries are not cached. */
+/**
+ * Maps a range. Hardware that does not cache absent entries needs no command; to other hardware the range has to be told.
+ */
 export function mapInto(
   books: Books,
   plan: Plan,
   domain: TableDomain,
-  range: { readonly from: Iova; readonly to: Spa; readonly length: bigint; readonly rights: Rights },
+  mapping: Mapping,
 ): Refusal | undefined {
-  const { from, to, length } = range
+  const { from, to, length } = mapping
   if (((from | to | length) & 0xfffn) !== 0n || length <= 0n) {
     return refuse('EINVAL', 'page-aligned', 'address, target and length must be multiples of 4096')
   }
   const last = from + length - 1n
-  if (last >> 64n !== 0n) return beyond(last)
   if ((to + length - 1n) >> 52n !== 0n) {
     return refuse('EOVERFLOW', 'target', `0x${(to + length - 1n).toString(16)} has more than 52 bits`)
   }
-  if (domain.kind === 'guest-table') {
-    if (last >> BigInt(12 + 9 * domain.levels - unusedGuestBits) !== 0n) return beyond(last)
-  } else {
-    while (last >> BigInt(12 + 9 * domain.mode) !== 0n) {
-      if (domain.mode >= books.hostLevels) return beyond(last)
-      const refused = grow(books, plan, domain)
-      if (refused !== undefined) return refused
-    }
+  const refused = makeReach(books, plan, domain, last) ?? mapRange(edit(books, plan, domain), mapping)
+  if (refused !== undefined || !books.npCache) return refused
+  flush(
+    books,
+    plan,
+    domain,
+    { range: { first: from, last }, directories: true },
+    'absent entries may be cached',
+  )
+  return undefined
+}
+
+/** Makes a table reach up to an address, if it can. */
+function makeReach(books: Books, plan: Plan, domain: TableDomain, last: bigint): Refusal | undefined {
+  if (last >> 64n !== 0n) return beyond(last)
+  if (domain.kind !== 'host-table') {
+    return last >> BigInt(12 + 9 * domain.levels - unusedGuestBits) === 0n ? undefined : beyond(last)
   }
-  return mapRange(edit(books, plan, domain), range)
+  while (last >> BigInt(12 + 9 * domain.mode) !== 0n) {
+    if (domain.mode >= books.hostLevels) return beyond(last)
+    const page = freshTable(books, plan, 'host table, new top')
+    if (typeof page !== 'bigint') return page
+    growTable(books, plan, domain, page)
+  }
+  return undefined
 }
 
 const beyond = (last: bigint): Refusal =>
   refuse('EOVERFLOW', 'aperture', `0x${last.toString(16)} is above what the table can translate`)
 
-/** Puts a level on top of a host table. Every entry that names the old top is rewritten, nested ones too. */
-function grow(books: Books, plan: Plan, domain: HostTableDomain): Refusal | undefined {
-  const root = freshTable(books, plan, 'host table, new top')
-  if (typeof root !== 'bigint') return root
-  plan.store(root, hostFormat.pointer(domain.root, domain.mode), 'new top, first entry')
-  domain.root = root
-  domain.mode += 1
-  for (const device of devicesOn(books, domain.number)) {
-    // A device that is on the table itself still has the domain as it was.
-    const on = device.domain.kind === 'nested' ? device.domain : domain
-    books.devices.set(device.deviceId, { ...device, domain: on })
-    const tag = device.tagKey === undefined ? undefined : books.tags.get(device.tagKey)
-    const address = entryAddress(books.deviceTable, device.deviceId)
-    updateEntry(plan, { deviceId: device.deviceId, iommu: device.iommu, address }, entryFor(books, on, tag))
-  }
-  return undefined
+/** A range to unmap, and when hardware is to forget it. */
+export interface Unmapping {
+  readonly from: bigint
+  readonly length: bigint
+  /** Whether that can wait for {@link flushDeferred}. Until then devices may go on using what was mapped. */
+  readonly isLazy: boolean
 }
 
 /** Unmaps a range, flushes, and frees the tables that became empty. Returns the number of bytes unmapped. */
@@ -158,20 +174,39 @@ export function unmapFrom(
   books: Books,
   plan: Plan,
   domain: TableDomain,
-  from: Iova,
-  length: bigint,
+  { from, length, isLazy }: Unmapping,
 ): bigint | Refusal {
   if (((from | length) & 0xfffn) !== 0n || length <= 0n) {
     return refuse('EINVAL', 'page-aligned', 'address and length must be multiples of 4096')
   }
-  const unmapped = unmapRange(edit(books, plan, domain), { first: from, last: from + length - 1n })
-  if ('ok' in unmapped) return unmapped
-  const { bytes, range, tables } = unmapped
-  if (range === undefined) return bytes
-  const reach = { range, directories: tables.length > 0, guest: domain.kind === 'guest-table' }
-  flushTable(plan, books, taggedDomain(domain).table, reach, 'a mapping went away')
-  for (const table of tables) books.pages.free(table)
+  const rules = { swallowsGaps: !books.npCache, losesRanges: books.mutants.has('S31') }
+  // Linux never defers on an emulated IOMMU, where a flush of everything costs the most.
+  const defers = isLazy && !books.npCache
+  const gather = new IotlbGather(rules, ({ range, tables }) => {
+    if (defers) {
+      books.deferred.set(domain.number, [...(books.deferred.get(domain.number) ?? []), ...tables])
+      return
+    }
+    flush(books, plan, domain, { range, directories: tables.length > 0 }, 'a mapping went away')
+    for (const table of tables) books.pages.free(table)
+  })
+  const bytes = unmapRange(edit(books, plan, domain), { first: from, last: from + length - 1n }, gather)
+  gather.sync()
   return bytes
+}
+
+/** Makes hardware forget all that was unmapped from a domain lazily, and frees the tables. */
+export function flushDeferred(books: Books, plan: Plan, domain: TableDomain): void {
+  const tables = books.deferred.get(domain.number)
+  if (tables === undefined) return
+  flush(books, plan, domain, allOfTag, 'mappings went away')
+  for (const table of tables) books.pages.free(table)
+  books.deferred.delete(domain.number)
+}
+
+function flush(books: Books, plan: Plan, domain: TableDomain, reach: Reach, why: string): void {
+  if (domain.kind === 'host-table') flushHostTable(plan, books, domain.number, reach, why)
+  else flushGuestTable(plan, books, domain, reach, why)
 }
 
 /** Where an address of a domain leads; `undefined` if it is not mapped. */

@@ -1,15 +1,12 @@
 /**
- * Nesting: vIOMMUs, nested domains, and the invalidations of a guest.
+ * Nesting: vIOMMUs, what a guest calls its devices, and nested domains.
  *
- * Linux drivers/iommu/amd/nested.c and iommufd.c. The invalidations are what Linux 7.3 has not wired yet; the founding
- * mail's requirement R4 says how they must go: by the guest's DomainID, to the tag that stands for it.
+ * Linux drivers/iommu/amd/nested.c and iommufd.c.
  *
  * @packageDocumentation
  */
-import { decodeCommand, decodeEfr, domainId as asDomainId, registers } from '@nestwalk/hardware'
-import type { Command, IommuPort } from '@nestwalk/hardware'
-import { reservedBits } from '@nestwalk/bits'
-import { commandLayouts } from '@nestwalk/hardware'
+import { decodeEfr, registers } from '@nestwalk/hardware'
+import type { IommuPort } from '@nestwalk/hardware'
 import { isAttached } from './books.js'
 import type { Books } from './books.js'
 import { guestEntryOf } from './device-entry.js'
@@ -19,8 +16,8 @@ import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
 
-/** Makes a vIOMMU on a nest parent and returns its number. */
-export function createViommu(books: Books, parent: DomainNumber): number | Refusal {
+/** Makes a vIOMMU on a nest parent, for devices behind one IOMMU, and returns its number. */
+export function createViommu(books: Books, parent: DomainNumber, iommu: number): number | Refusal {
   const domain = books.domains.get(parent)
   if (domain === undefined) return refuse('ENOENT', 'no-such-domain', `there is no domain ${parent}`)
   if (domain.kind !== 'host-table' || !domain.nestParent) {
@@ -28,13 +25,48 @@ export function createViommu(books: Books, parent: DomainNumber): number | Refus
   }
   const number = books.nextViommu
   books.nextViommu += 1
-  books.viommus.set(number, { number, parent, slots: new Map() })
+  books.viommus.set(number, { number, parent, iommu, virtualDevices: new Map(), slots: new Map() })
   return number
 }
 
+/** Tells which device of the host a guest means by a DeviceID. EEXIST if that ID, or the device, has its meaning already. */
+export function nameDevice(
+  books: Books,
+  viommuNumber: number,
+  virtualId: number,
+  deviceId: number,
+): Refusal | undefined {
+  const viommu = books.viommus.get(viommuNumber)
+  if (viommu === undefined) return noViommu(viommuNumber)
+  const device = books.devices.get(deviceId)
+  if (device === undefined) return refuse('ENODEV', 'no-such-device', `device ${deviceId} is not known`)
+  if (device.iommu !== viommu.iommu) {
+    return refuse('EINVAL', 'viommu-of-another-iommu', `device ${deviceId} is behind IOMMU ${device.iommu}`)
+  }
+  if (viommu.virtualDevices.has(virtualId)) {
+    return refuse('EEXIST', 'virtual-id-taken', `the guest's device ${virtualId} is another device`)
+  }
+  if ([...books.viommus.values()].some((each) => [...each.virtualDevices.values()].includes(deviceId))) {
+    return refuse('EEXIST', 'virtual-device-taken', `device ${deviceId} has a virtual DeviceID`)
+  }
+  viommu.virtualDevices.set(virtualId, deviceId)
+  return undefined
+}
+
+/** Takes a virtual DeviceID's meaning away. */
+export function forgetName(books: Books, viommuNumber: number, virtualId: number): Refusal | undefined {
+  const viommu = books.viommus.get(viommuNumber)
+  if (viommu === undefined) return noViommu(viommuNumber)
+  if (viommu.virtualDevices.delete(virtualId)) return undefined
+  return refuse('ENOENT', 'no-such-virtual-device', `the vIOMMU has no device ${virtualId}`)
+}
+
+export const noViommu = (number: number): Refusal =>
+  refuse('ENOENT', 'no-such-viommu', `there is no vIOMMU ${number}`)
+
 /** Removes a vIOMMU that no nested domain needs any more. */
 export function destroyViommu(books: Books, number: number): Refusal | undefined {
-  if (!books.viommus.has(number)) return refuse('ENOENT', 'no-such-viommu', `there is no vIOMMU ${number}`)
+  if (!books.viommus.has(number)) return noViommu(number)
   const user = [...books.domains.values()].find(
     (domain) => domain.kind === 'nested' && domain.viommu === number,
   )
@@ -72,7 +104,7 @@ export function allocateNested(
   guestEntry: readonly bigint[],
 ): DomainNumber | Refusal {
   const viommu = books.viommus.get(viommuNumber)
-  if (viommu === undefined) return refuse('ENOENT', 'no-such-viommu', `there is no vIOMMU ${viommuNumber}`)
+  if (viommu === undefined) return noViommu(viommuNumber)
   const domain: NestedDomain = {
     kind: 'nested',
     number: books.nextDomain,
@@ -91,73 +123,4 @@ export function freeNested(books: Books, plan: Plan, domain: NestedDomain): Refu
   }
   removeDomain(books, plan, domain)
   return undefined
-}
-
-/** What came of a guest's commands: how many took effect, and why the next one did not. */
-export interface GuestInvalidation {
-  readonly handled: number
-  readonly refusal: Refusal | undefined
-}
-
-/**
- * Carries a guest's invalidation commands out under the host's DomainIDs, then waits.
- *
- * A guest DomainID that no nested domain has stands for nothing that could be cached.
- *
- * @param commands - two quad-words each, as the guest wrote them
- */
-export function invalidateForGuest(
-  books: Books,
-  plan: Plan,
-  viommuNumber: number,
-  commands: readonly (readonly [bigint, bigint])[],
-): GuestInvalidation | Refusal {
-  const viommu = books.viommus.get(viommuNumber)
-  if (viommu === undefined) return refuse('ENOENT', 'no-such-viommu', `there is no vIOMMU ${viommuNumber}`)
-  const waiting = new Set<number>()
-  let handled = 0
-  let refusal: Refusal | undefined
-  for (const words of commands) {
-    const command = checkedInvalidation(words)
-    if ('ok' in command) {
-      refusal = command
-      break
-    }
-    const keys = [...(viommu.slots.get(command.domainId)?.keys() ?? [])]
-    for (const key of books.policy.guestInvalidation === 'first' ? keys.slice(0, 1) : keys) {
-      const tag = books.tags.get(key)
-      for (const iommu of tag?.iommus ?? []) {
-        if (tag === undefined) continue
-        plan.command(
-          iommu,
-          { ...command, domainId: asDomainId(tag.domainId) },
-          `the guest invalidates its DomainID ${command.domainId}`,
-        )
-        waiting.add(iommu)
-      }
-    }
-    handled += 1
-  }
-  for (const iommu of [...waiting].sort((a, b) => a - b)) plan.wait(iommu)
-  return { handled, refusal }
-}
-
-/** A guest's command if it is an INVALIDATE_IOMMU_PAGES without reserved bits. */
-function checkedInvalidation(words: readonly [bigint, bigint]): Command<'InvalidateIommuPages'> | Refusal {
-  const raw = BigUint64Array.from(words, (word) => BigInt.asUintN(64, word))
-  const command = decodeCommand(raw)
-  if (command.kind !== 'InvalidateIommuPages') {
-    return refuse(
-      'EOPNOTSUPP',
-      'guest-command-kind',
-      `a guest command of kind ${command.kind} is not forwarded`,
-    )
-  }
-  if (reservedBits(commandLayouts.InvalidateIommuPages, raw).length > 0) {
-    return refuse('EINVAL', 'guest-command-reserved-bits', 'reserved bits of a guest command are set')
-  }
-  if (!command.guestNested && command.pasid !== 0) {
-    return refuse('EINVAL', 'guest-command-pasid', 'a guest command has a PASID but no GN')
-  }
-  return command
 }

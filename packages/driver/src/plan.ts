@@ -5,24 +5,33 @@
  */
 import { spa } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
-import { load64 } from '@nestwalk/hardware'
 import type { CommandFields, Memory } from '@nestwalk/hardware'
+import type { DeviceFeature } from './device.js'
 import type { Effect } from './effect.js'
 import { InternalError } from './outcome.js'
+import { PlannedMemory } from './planned-memory.js'
 
 const pageBytes = 4096n
+
+/** Quad-words of which each is `step` above the one before. */
+export interface AscendingWords {
+  readonly count: number
+  readonly word: bigint
+  readonly step: bigint
+}
 
 /** See the file's comment. */
 export class Plan {
   readonly effects: Effect[] = []
-  /** Quad-words that the effects so far will have stored. */
-  private readonly stored = new Map<bigint, bigint>()
+  private readonly memory: PlannedMemory
 
-  constructor(private readonly memory: Memory) {}
+  constructor(memory: Memory) {
+    this.memory = new PlannedMemory(memory)
+  }
 
   /** A quad-word as it will be. The driver only reads what it allocated, so there is memory. */
   load(address: Spa): bigint {
-    const word = this.stored.get(address) ?? load64(this.memory, address)
+    const word = this.memory.load(address)
     if (word === undefined)
       throw new InternalError(`the driver's own table at 0x${address.toString(16)} is gone`)
     return word
@@ -30,14 +39,14 @@ export class Plan {
 
   store(address: Spa, word: bigint, what: string): void {
     this.effects.push({ kind: 'store', address, words: [word], what })
-    this.stored.set(address, word)
+    this.memory.store(address, word)
   }
 
   /** Stores 128 bits in one access. */
   storeHalf(address: Spa, low: bigint, high: bigint, what: string): void {
     this.effects.push({ kind: 'store', address, words: [low, high], what })
-    this.stored.set(address, low)
-    this.stored.set(address + 8n, high)
+    this.memory.store(address, low)
+    this.memory.store(address + 8n, high)
   }
 
   /** Stores the same quad-word `count` times, one after another. */
@@ -49,10 +58,20 @@ export class Plan {
     this.fill(address, count, 8, word, what)
   }
 
+  /** Stores quad-words one after another, each `step` above the one before. */
+  storeAscending(address: Spa, { count, word, step }: AscendingWords, what: string): void {
+    if (count === 1) {
+      this.store(address, word, what)
+      return
+    }
+    this.effects.push({ kind: 'fill', address, count, strideBytes: 8, word, step, what })
+    for (let i = 0; i < count; i++) this.memory.store(address + BigInt(i * 8), word + BigInt(i) * step)
+  }
+
   /** Stores the same quad-word `count` times, `strideBytes` apart. */
   fill(address: Spa, count: number, strideBytes: number, word: bigint, what: string): void {
     this.effects.push({ kind: 'fill', address, count, strideBytes, word, what })
-    for (let i = 0; i < count; i++) this.stored.set(address + BigInt(i * strideBytes), word)
+    for (let i = 0; i < count; i++) this.memory.store(address + BigInt(i * strideBytes), word)
   }
 
   /** Makes a page of zeros. */
@@ -70,6 +89,10 @@ export class Plan {
 
   wait(iommu: number): void {
     this.effects.push({ kind: 'wait', iommu })
+  }
+
+  feature(deviceId: number, feature: DeviceFeature, isOn: boolean): void {
+    this.effects.push({ kind: 'feature', deviceId, feature, isOn })
   }
 
   register(iommu: number, offset: number, value: bigint, what: string): void {

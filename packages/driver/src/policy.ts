@@ -7,6 +7,7 @@
  *
  * @packageDocumentation
  */
+import type { Gap } from './gap.js'
 
 /** The domain that wants a tag. */
 export interface TaggedDomain {
@@ -38,10 +39,24 @@ export interface DomainIdPolicy {
   /** Key of one attachment; asked only when {@link keyOfDomain} has no answer. */
   keyOfAttachment(device: TaggedDevice, domain: TaggedDomain): string
   /**
+   * Key of a GCR3 table of the host that has the domain behind PASID 0. Default: the table has a DomainID of its own.
+   */
+  keyOfGcr3Table?(domain: TaggedDomain): string
+  /**
    * Where a guest's invalidation of one of its DomainIDs goes when several host IDs carry it: to the first of them, as
    * with one table slot for each guest DomainID, or to all.
    */
   readonly guestInvalidation: 'first' | 'all'
-  /** Whether an ID is flushed when its last user leaves, before it can be handed out again. */
-  readonly flushesFreedIds: boolean
+  /** What Linux 7.3 gets wrong and this policy gets wrong with it. Default: nothing. */
+  readonly gaps?: ReadonlySet<Gap>
+  /**
+   * When GCR3 tables of the host that have become equal are made one: in the same operation, or when the driver is asked
+   * to, so that a table that changes to and fro is not moved each time. Default: at once.
+   */
+  readonly merging?: 'at-once' | 'when-asked'
+  /**
+   * What becomes of devices that hardware cannot tell apart, for they share a DeviceID, when they are given different
+   * domains: the last one decides for all, as Linux has it, or nothing may pass until they agree. Default: the last one.
+   */
+  readonly aliasConflict?: 'last-writer' | 'block'
 }

@@ -31,14 +31,14 @@ export class TagTable {
   }
 
   /** Takes a reference on the tag of a key; the first one allocates its ID. `undefined` when there is none left. */
-  acquire(key: string, table: number, ids: DomainIdAllocator): Tag | undefined {
+  acquire(key: string, table: number | undefined, ids: DomainIdAllocator): Tag | undefined {
     const old = this.tags.get(key)
     const id = old?.domainId ?? ids.allocate()
     if (id === undefined) return undefined
     const tag = {
       key,
       domainId: id,
-      tables: including(old?.tables ?? [], table),
+      tables: table === undefined ? (old?.tables ?? []) : including(old?.tables ?? [], table),
       users: (old?.users ?? 0) + 1,
       iommus: old?.iommus ?? [],
     }
@@ -60,6 +60,12 @@ export class TagTable {
   noteIommu(key: string, iommu: number): void {
     const old = this.tags.get(key)
     if (old !== undefined) this.tags.set(key, { ...old, iommus: including(old.iommus, iommu) })
+  }
+
+  /** Notes that an IOMMU has no entries under the tag any more: they were flushed, and no device is left there. */
+  forgetIommu(key: string, iommu: number): void {
+    const old = this.tags.get(key)
+    if (old !== undefined) this.tags.set(key, { ...old, iommus: old.iommus.filter((each) => each !== iommu) })
   }
 
   /** The tags that a change of a table concerns, by DomainID. */

@@ -5,7 +5,7 @@ import type { Effect } from '@nestwalk/driver'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import vectors from '@nestwalk/hardware/vectors/dte.json' with { type: 'json' }
-import { updateEntry } from '../src/dte-update.js'
+import { flushEntry, storeEntry } from '../src/dte-update.js'
 import { Plan } from '../src/plan.js'
 import { answer, Machine, readWrite, told } from './machine.js'
 
@@ -38,7 +38,10 @@ function update(old: BigUint64Array, next: BigUint64Array): Update {
     BigUint64Array.from([0n, 8n, 16n, 24n], (offset) => load64(memory, at + offset)!)
   old.forEach((word, i) => store64(memory, at + BigInt(i * 8), word))
   const plan = new Plan(memory)
-  updateEntry(plan, { deviceId, iommu: 0, address: at }, next)
+  const place = { deviceId, iommu: 0, address: at }
+  storeEntry(plan, place, next, 'blocked')
+  flushEntry(plan, place, 'no cached copy may stay')
+  plan.wait(0)
   const seen = [read()]
   for (const effect of plan.effects) {
     if (effect.kind === 'store') {

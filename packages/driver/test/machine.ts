@@ -1,18 +1,38 @@
 /** A host machine for tests: memory, chips and the driver on them. */
 import { hex, iova, spa } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
-import { deviceId as asDeviceId, formatDeviceId, Iommu, load64, SparseMemory } from '@nestwalk/hardware'
-import type { CommandFields, IommuOptions, Translation } from '@nestwalk/hardware'
+import {
+  deliver,
+  deviceId as asDeviceId,
+  Endpoint,
+  formatDeviceId,
+  Iommu,
+  load64,
+  SparseMemory,
+} from '@nestwalk/hardware'
+import type {
+  CommandFields,
+  EndpointOptions,
+  FeatureRegisters,
+  IommuOptions,
+  Translation,
+} from '@nestwalk/hardware'
 import { Driver, everything, rangeOf, runEffects, viommuMap } from '@nestwalk/driver'
-import type { DriverOptions, Effect, Outcome, Refusal } from '@nestwalk/driver'
+import type { DriverOptions, DriverPlace, Effect, Outcome, Refusal } from '@nestwalk/driver'
 import { expect } from 'vitest'
 
 export interface MachineOptions
   extends
-    Partial<Pick<DriverOptions, 'policy' | 'pages' | 'lastDeviceId' | 'lastDomainId'>>,
+    Partial<
+      Pick<DriverOptions, 'policy' | 'pages' | 'lastDeviceId' | 'lastDomainId' | 'npCache' | 'mutants'>
+    >,
     Omit<IommuOptions, 'memory'> {
   readonly memory?: SparseMemory
   readonly iommus?: number
+  /** Of all IOMMUs but the first. Default: as the first. */
+  readonly otherFeatures?: FeatureRegisters
+  /** Devices below all of the IOMMUs. At other DeviceIDs there is nobody. */
+  readonly endpoints?: readonly EndpointOptions[]
 }
 
 export const readWrite = { read: true, write: true }
@@ -25,12 +45,17 @@ export class Machine {
     readonly memory: SparseMemory,
     readonly iommus: readonly Iommu[],
     readonly driver: Driver,
+    readonly endpoints: readonly Endpoint[],
   ) {}
 
   /** A machine that is up. */
   static create(options: MachineOptions = {}): Machine {
     const memory = options.memory ?? SparseMemory.create(2 ** 52)
-    const iommus = Array.from({ length: options.iommus ?? 1 }, () => Iommu.create({ ...options, memory }))
+    const others = options.otherFeatures === undefined ? {} : { features: options.otherFeatures }
+    const iommus = Array.from({ length: options.iommus ?? 1 }, (_, i) =>
+      Iommu.create({ ...options, ...(i > 0 ? others : {}), memory }),
+    )
+    const endpoints = (options.endpoints ?? []).map((each) => Endpoint.create(memory.words, each))
     const made = Driver.create({
       policy: viommuMap,
       pages: { first: spa(0x100000n), pages: 4096 },
@@ -38,9 +63,10 @@ export class Machine {
       ...options,
       ports: iommus,
       memory,
+      setDeviceFeature: switchIn(endpoints),
     })
     if (!made.ok) throw new Error(made.why)
-    const machine = new Machine(memory, iommus, made.value)
+    const machine = new Machine(memory, iommus, made.value, endpoints)
     machine.carryOut(made.effects)
     return machine
   }
@@ -50,7 +76,13 @@ export class Machine {
   }
 
   /** Lets each chip take a step. */
-  readonly advance = (): boolean => this.iommus.map((iommu) => iommu.step()).includes(true)
+  readonly advance = (): boolean =>
+    this.iommus
+      .map((iommu) => {
+        const { received, unsupported } = deliver(iommu, this.endpoints)
+        return received + unsupported > 0 || iommu.step()
+      })
+      .includes(true)
 
   carryOut(effects: readonly Effect[]): void {
     expect(runEffects(this.driver, effects, this.advance)).toBe(0)
@@ -87,7 +119,9 @@ export class Machine {
   fork(): Machine {
     const memory = this.memory.fork()
     const iommus = this.iommus.map((iommu) => iommu.forkOnto(memory))
-    return new Machine(memory, iommus, this.driver.fork({ ports: iommus, memory }))
+    const endpoints = this.endpoints.map((each) => each.forkOnto(memory.words))
+    const place = { ports: iommus, memory, setDeviceFeature: switchIn(endpoints) }
+    return new Machine(memory, iommus, this.driver.fork(place), endpoints)
   }
 
   load(address: bigint): bigint {
@@ -100,11 +134,21 @@ export class Machine {
   }
 }
 
+/** Turns features of the endpoints on and off, as their configuration space would. */
+const switchIn =
+  (endpoints: readonly Endpoint[]): NonNullable<DriverPlace['setDeviceFeature']> =>
+  (deviceId, feature, isOn) => {
+    const endpoint = endpoints.find((each) => each.deviceId === deviceId)
+    if (feature === 'ats') endpoint?.setAts(isOn)
+    if (feature === 'pri') endpoint?.setPri(isOn)
+  }
+
 export const asText = (value: unknown): string =>
   JSON.stringify(value, (_, each: unknown) => (typeof each === 'bigint' ? hex(each) : each))
 
 /**
- * An effect in a few words: `00:03.0 upper`, `DEVTAB 00:03.0`, `PAGES 1 all PDE`, `PAGES 1 3000+2000 GN 0`, `WAIT`;
+ * An effect in a few words: `00:03.0 upper`, `DEVTAB 00:03.0`, `PAGES 1 all PDE`, `PAGES 1 3000+2000 GN 0`, `IOTLB 00:03.0 all`,
+ * `ats 00:03.0 on`, `WAIT`;
  * all stores into page tables are `tables`.
  */
 export function told(effect: Effect, deviceTable: Spa): string {
@@ -117,6 +161,8 @@ export function told(effect: Effect, deviceTable: Spa): string {
       return `register ${hex(BigInt(effect.offset))}`
     case 'wait':
       return 'WAIT'
+    case 'feature':
+      return `${effect.feature} ${formatDeviceId(asDeviceId(effect.deviceId))} ${effect.isOn ? 'on' : 'off'}`
     case 'command':
       return toldCommand(effect.command)
   }
@@ -128,12 +174,23 @@ function halfOf(offset: bigint): string {
 }
 
 function toldCommand(command: CommandFields): string {
-  if (command.kind === 'InvalidateDevtabEntry') return `DEVTAB ${formatDeviceId(command.deviceId!)}`
-  if (command.kind !== 'InvalidateIommuPages') return command.kind
+  switch (command.kind) {
+    case 'InvalidateDevtabEntry':
+      return `DEVTAB ${formatDeviceId(command.deviceId!)}`
+    case 'InvalidateIommuPages':
+      return `PAGES ${command.domainId!} ${toldRange(command)}`
+    case 'InvalidateIotlbPages':
+      return `IOTLB ${formatDeviceId(command.deviceId!)} ${toldRange(command)}`
+    default:
+      return command.kind
+  }
+}
+
+function toldRange(command: CommandFields<'InvalidateIommuPages' | 'InvalidateIotlbPages'>): string {
   const { first, last } = rangeOf({ size: command.size!, address: iova(command.address!) })
   const range = last === everything.last ? 'all' : `${first.toString(16)}+${(last - first + 1n).toString(16)}`
-  const guest = command.guestNested === true ? ` GN ${command.pasid!}` : ''
-  return `PAGES ${command.domainId!} ${range}${command.directories === true ? ' PDE' : ''}${guest}`
+  const directories = command.kind === 'InvalidateIommuPages' && command.directories === true ? ' PDE' : ''
+  return `${range}${directories}${command.guestNested === true ? ` GN ${command.pasid!}` : ''}`
 }
 
 /** Where a request leads, or why not: `translated 200abc`, `forwarded`, `fault`. */

@@ -1,12 +1,16 @@
 import { iova, spa } from '@nestwalk/bits'
 import { decodeDte, domainId, pasid } from '@nestwalk/hardware'
 import {
+  convergingGcr3,
+  convergingMap,
   findPolicy,
   perDevice,
   perDeviceFanOut,
   perGroup,
   perHostTable,
+  perNestedDomain,
   policies,
+  sharedGcr3,
   viommuMap,
   viommuMapLinux73,
 } from '@nestwalk/driver'
@@ -71,9 +75,14 @@ const rows: readonly Row[] = [
   { policy: perDevice, ids: 8, sharing: '01234567', unmap: 8 + 1, invalidation: 1 + 1 },
   { policy: perDeviceFanOut, ids: 8, sharing: '01234567', unmap: 8 + 1, invalidation: 4 + 1 },
   { policy: perHostTable, ids: 1, sharing: '00000000', unmap: 1 + 1, invalidation: 1 + 1 },
+  { policy: perNestedDomain, ids: 1 + 4, sharing: '00224466', unmap: 4 + 1, invalidation: 1 + 1 },
   // The parent's own ID is not flushed: nothing uses it.
   { policy: viommuMap, ids: 1 + 3, sharing: '00004466', unmap: 3 + 1, invalidation: 1 + 1 },
-  { policy: viommuMapLinux73, ids: 1 + 3, sharing: '00004466', unmap: 3 + 1, invalidation: 1 + 1 },
+  // Nobody waits: the devices came straight from blocked and are on no list (gap U4).
+  { policy: viommuMapLinux73, ids: 1 + 3, sharing: '00004466', unmap: 3, invalidation: 1 + 1 },
+  { policy: sharedGcr3, ids: 1 + 3, sharing: '00004466', unmap: 3 + 1, invalidation: 1 + 1 },
+  { policy: convergingMap, ids: 1 + 3, sharing: '00004466', unmap: 3 + 1, invalidation: 1 + 1 },
+  { policy: convergingGcr3, ids: 1 + 3, sharing: '00004466', unmap: 3 + 1, invalidation: 1 + 1 },
 ]
 
 it('a policy is found by letter or name, in upper or lower case', () => {
@@ -101,12 +110,13 @@ describe.each(rows)('the worked example under $policy.letter', (row) => {
     }
   })
 
-  it(`sends ${row.unmap} commands for an unmap in the parent: one for each ID in use, and a wait (O3)`, () => {
+  it(`sends ${row.unmap} commands for an unmap in the parent: one for each ID in use (O3)`, () => {
     const fork = machine.fork()
     fork.run(fork.driver.map(parent, iova(0x8000n), spa(0x9000n), 0x1000n, readWrite))
     const lines = withoutTables(linesOf(fork, fork.driver.unmap(parent, iova(0x8000n), 0x1000n)))
     const ids = [...new Set(devices.map((device) => idOf(machine, device)))].sort((a, b) => a - b)
-    expect(lines).toEqual([...ids.map((id) => `PAGES ${id} 8000+1000`), 'WAIT'])
+    const pages = ids.map((id) => `PAGES ${id} 8000+1000`)
+    expect(lines).toEqual(row.policy === viommuMapLinux73 ? pages : [...pages, 'WAIT'])
     expect(lines).toHaveLength(row.unmap)
   })
 

@@ -152,9 +152,9 @@ export class Context {
     if (bound === undefined) return missing(device, 'DEVICE')
     const hwpt = this.objects.find(parent, 'paging-hwpt')
     if (hwpt === undefined) return missing(parent, 'paging HWPT')
-    const made = this.shared.driver.createViommu(hwpt.domain)
-    if (!made.ok) return made
     const iommu = this.iommuOf(bound)
+    const made = this.shared.driver.createViommu(hwpt.domain, iommu)
+    if (!made.ok) return made
     return accept(this.objects.add({ kind: 'viommu', parent, number: made.value, iommu }), made.effects)
   }
 

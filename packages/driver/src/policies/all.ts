@@ -4,9 +4,12 @@
  * @packageDocumentation
  */
 import type { DomainIdPolicy } from '../policy.js'
+import { convergingGcr3, convergingMap } from './converging.js'
 import { perDevice, perDeviceFanOut } from './per-device.js'
 import { perGroup } from './per-group.js'
 import { perHostTable } from './per-host-table.js'
+import { perNestedDomain } from './per-nested-domain.js'
+import { sharedGcr3 } from './shared-gcr3.js'
 import { viommuMap, viommuMapLinux73 } from './viommu-map.js'
 
 export const policies: readonly DomainIdPolicy[] = [
@@ -14,8 +17,12 @@ export const policies: readonly DomainIdPolicy[] = [
   perDevice,
   perDeviceFanOut,
   perHostTable,
+  perNestedDomain,
   viommuMap,
   viommuMapLinux73,
+  sharedGcr3,
+  convergingMap,
+  convergingGcr3,
 ]
 
 /** The policy with a letter or a name, upper or lower case; `undefined` if there is none. */

@@ -12,7 +12,7 @@ export const perDevice: DomainIdPolicy = {
   keyOfDomain: () => undefined,
   keyOfAttachment: ({ deviceId }) => `device ${deviceId}`,
   guestInvalidation: 'first',
-  flushesFreedIds: true,
+  gaps: new Set(['U17']),
 }
 
 /** D with fan-out: each guest invalidation becomes one for every device of the guest's domain. */

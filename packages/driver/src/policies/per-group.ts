@@ -12,5 +12,5 @@ export const perGroup: DomainIdPolicy = {
   keyOfDomain: () => undefined,
   keyOfAttachment: ({ group }) => `group ${group}`,
   guestInvalidation: 'first',
-  flushesFreedIds: true,
+  gaps: new Set(['U17']),
 }

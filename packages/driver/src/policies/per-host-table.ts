@@ -12,6 +12,6 @@ export const perHostTable: DomainIdPolicy = {
   summary: 'one DomainID for each host table, whatever guest tables are on top',
   keyOfDomain: ({ table }) => `table ${table}`,
   keyOfAttachment: (_device, { table }) => `table ${table}`,
+  keyOfGcr3Table: ({ table }) => `table ${table}`,
   guestInvalidation: 'first',
-  flushesFreedIds: true,
 }

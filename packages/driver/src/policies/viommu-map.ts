@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+import { allGaps } from '../gap.js'
 import type { DomainIdPolicy, TaggedDomain } from '../policy.js'
 
 const keyOf = ({ table, guest }: TaggedDomain): string =>
@@ -16,14 +17,14 @@ export const viommuMap: DomainIdPolicy = {
   keyOfDomain: keyOf,
   keyOfAttachment: (_device, domain) => keyOf(domain),
   guestInvalidation: 'first',
-  flushesFreedIds: true,
+  gaps: new Set(['U17']),
 }
 
-/** M7: the map as Linux 7.3 has it: a freed ID goes back unflushed, and the lowest free one is handed out next. */
+/** M7: the map as Linux 7.3 has it, with all its gaps. */
 export const viommuMapLinux73: DomainIdPolicy = {
   ...viommuMap,
   letter: 'M7',
   name: 'viommu-map-linux-7.3',
-  summary: 'the map as Linux 7.3 has it: freed IDs go back unflushed (gap U2)',
-  flushesFreedIds: false,
+  summary: 'the map as Linux 7.3 has it, with its gaps U2 to U20',
+  gaps: allGaps,
 }

@@ -1,0 +1,90 @@
+/**
+ * Processes behind PASIDs: shared virtual addressing.
+ *
+ * Linux drivers/iommu/amd/pasid.c and drivers/iommu/iommu.c, `iommu_attach_device_pasid`.
+ *
+ * @packageDocumentation
+ */
+import type { Books } from './books.js'
+import type { Device } from './device.js'
+import type { DomainNumber } from './domain.js'
+import { setPasid } from './gcr3-sharing.js'
+import { refuse } from './outcome.js'
+import type { Refusal } from './outcome.js'
+import type { Plan } from './plan.js'
+
+/** Puts a process behind a PASID of some devices; all of them have it then, or nothing has changed. */
+export function attachPasid(
+  books: Books,
+  plan: Plan,
+  deviceIds: readonly number[],
+  pasid: number,
+  process: DomainNumber,
+): Refusal | undefined {
+  const domain = books.domains.get(process)
+  if (domain === undefined) return refuse('ENOENT', 'no-such-domain', `there is no domain ${process}`)
+  if (domain.kind !== 'process') {
+    return refuse(
+      'EOPNOTSUPP',
+      'process-required',
+      `domain ${process} is ${domain.kind}: a PASID takes a process`,
+    )
+  }
+  const devices = known(books, deviceIds)
+  if ('ok' in devices) return devices
+  for (const device of devices) {
+    const refused = whyNoPasid(device, pasid)
+    if (refused !== undefined) return refused
+  }
+  for (const device of devices) {
+    const processes = new Map(device.processes).set(pasid, process)
+    books.devices.set(device.deviceId, { ...device, processes })
+  }
+  return setPasid(books, plan, deviceIds, pasid, process)
+}
+
+/** Takes the process behind a PASID away from some devices. */
+export function detachPasid(
+  books: Books,
+  plan: Plan,
+  deviceIds: readonly number[],
+  pasid: number,
+): Refusal | undefined {
+  const devices = known(books, deviceIds)
+  if ('ok' in devices) return devices
+  const without = devices.find(({ processes }) => !processes.has(pasid))
+  if (without !== undefined) {
+    return refuse('ENOENT', 'no-such-pasid', `PASID ${pasid} of device ${without.deviceId} has no process`)
+  }
+  for (const device of devices) {
+    const processes = new Map(device.processes)
+    processes.delete(pasid)
+    books.devices.set(device.deviceId, { ...device, processes })
+  }
+  return setPasid(books, plan, deviceIds, pasid, undefined)
+}
+
+function known(books: Books, deviceIds: readonly number[]): Device[] | Refusal {
+  const devices: Device[] = []
+  for (const deviceId of deviceIds) {
+    const device = books.devices.get(deviceId)
+    if (device === undefined) return refuse('ENODEV', 'no-such-device', `device ${deviceId} is not known`)
+    devices.push(device)
+  }
+  return devices
+}
+
+function whyNoPasid(device: Device, pasid: number): Refusal | undefined {
+  const name = `device ${device.deviceId}`
+  if (device.parked !== undefined) return refuse('EBUSY', 'member-in-reset', `${name} is being reset`)
+  if (!Number.isInteger(pasid) || pasid < 1 || pasid >= device.maxPasids) {
+    return refuse('EINVAL', 'pasid-range', `${name} has PASIDs 1 to ${device.maxPasids - 1}, not ${pasid}`)
+  }
+  if (!device.features.has('pasid') || device.gcr3 === undefined) {
+    return refuse('EINVAL', 'pasid-not-enabled', `${name} is ${device.domain.kind}: it has no PASIDs there`)
+  }
+  if (device.processes.has(pasid)) {
+    return refuse('EOPNOTSUPP', 'pasid-taken', `PASID ${pasid} of ${name} has a process: detach that first`)
+  }
+  return undefined
+}
