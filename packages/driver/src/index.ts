@@ -16,6 +16,7 @@ export type {
   ProcessDomain,
   TableDomain,
 } from './domain.js'
+export type { DomainIdRules } from './domain-id.js'
 export { Driver } from './driver.js'
 export type { DriverOptions } from './driver.js'
 export type { DriverPlace } from './driver-state.js'
@@ -32,7 +33,7 @@ export { allGaps, allGapsBut, gaps, noGaps } from './gap.js'
 export type { Gap } from './gap.js'
 export type { Gcr3Content, Gcr3Shape, Gcr3Table } from './gcr3-table.js'
 export type { GroupMember, MemberState } from './group.js'
-export { everything, rangeFields, rangeOf } from './invalidation-range.js'
+export { everything, exactBlocks, rangeFields, rangeOf } from './invalidation-range.js'
 export type { AddressRange, RangeFields } from './invalidation-range.js'
 export type { GuestInvalidation } from './guest-invalidation.js'
 export { mutants } from './mutant.js'

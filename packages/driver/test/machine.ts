@@ -188,7 +188,8 @@ function toldCommand(command: CommandFields): string {
 
 function toldRange(command: CommandFields<'InvalidateIommuPages' | 'InvalidateIotlbPages'>): string {
   const { first, last } = rangeOf({ size: command.size!, address: iova(command.address!) })
-  const range = last === everything.last ? 'all' : `${first.toString(16)}+${(last - first + 1n).toString(16)}`
+  const isAll = first === 0n && last === everything.last
+  const range = isAll ? 'all' : `${first.toString(16)}+${(last - first + 1n).toString(16)}`
   const directories = command.kind === 'InvalidateIommuPages' && command.directories === true ? ' PDE' : ''
   return `${range}${directories}${command.guestNested === true ? ` GN ${command.pasid!}` : ''}`
 }
