@@ -81,7 +81,7 @@ function withTag(books: Books, plan: Plan, device: Device, domain: Domain): Devi
     return 'ok' in table ? table : { ...device, tagKey: table.tagKey, gcr3: table.number }
   }
   const key = keyFor(books, device, domain)
-  const held = holdTag(books, key, domain)
+  const held = holdTag(books, plan, key, domain)
   if ('ok' in held) return held
   books.tags.noteIommu(key, device.iommu)
   return { ...device, tagKey: key, gcr3: undefined }
@@ -113,7 +113,8 @@ function featuresOn(books: Books, device: Device, domain: Domain): ReadonlySet<D
   return new Set([...ats, ...pasid, ...(device.pageRequests ? (['pri'] as const) : [])])
 }
 
-const featureOrder: readonly DeviceFeature[] = ['pasid', 'ats', 'pri']
+const onOrder: readonly DeviceFeature[] = ['pasid', 'ats', 'pri']
+const offOrder: readonly DeviceFeature[] = ['ats', 'pasid', 'pri']
 
 /** Turns features off that are not to be on, then on those that are. */
 function switchFeatures(
@@ -121,10 +122,10 @@ function switchFeatures(
   { deviceId, features }: Device,
   wanted: ReadonlySet<DeviceFeature>,
 ): void {
-  for (const feature of [...featureOrder].reverse()) {
+  for (const feature of offOrder) {
     if (features.has(feature) && !wanted.has(feature)) plan.feature(deviceId, feature, false)
   }
-  for (const feature of featureOrder) {
+  for (const feature of onOrder) {
     if (wanted.has(feature) && !features.has(feature)) plan.feature(deviceId, feature, true)
   }
 }

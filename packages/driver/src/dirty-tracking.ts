@@ -37,7 +37,8 @@ export function setDirtyTracking(books: Books, plan: Plan, domain: HostTableDoma
   const devices = hasGap(books, 'U9') ? listedOn(books, domain.number) : usersOf(books, domain.number)
   for (const device of devices) {
     const places = placesOf(books, device)
-    for (const { address } of places) {
+    // Gap U9: nor is an alias on the list; its entry is flushed, but not changed.
+    for (const { address } of hasGap(books, 'U9') ? places.slice(0, 1) : places) {
       const word = plan.load(address)
       if ((word & translates) !== translates) continue
       plan.store(address, isOn ? word | marks : word & ~marks, isOn ? 'HAD on' : 'HAD off')

@@ -11,9 +11,9 @@ import type { Plan } from './plan.js'
 import { dropTag, holdTag } from './tag-holding.js'
 
 /** Enters a domain that carries the next number. ENOSPC if its tag finds no DomainID; then nothing has changed. */
-export function enterDomain(books: Books, domain: NumberedDomain): DomainNumber | Refusal {
+export function enterDomain(books: Books, plan: Plan, domain: NumberedDomain): DomainNumber | Refusal {
   const key = books.policy.keyOfDomain(taggedDomain(domain))
-  const held = key === undefined ? undefined : holdTag(books, key, domain)
+  const held = key === undefined ? undefined : holdTag(books, plan, key, domain)
   if (held !== undefined && 'ok' in held) return held
   books.nextDomain += 1
   books.domains.set(domain.number, domain)

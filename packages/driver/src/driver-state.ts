@@ -106,6 +106,13 @@ export abstract class DriverState {
     return outcome
   }
 
+  /** Runs an operation that refuses, if at all, before it has changed anything: it needs no copy of the books. */
+  protected directly<T>(operation: (books: Books, plan: Plan) => T | Refusal): Outcome<T> {
+    if (this.joint !== undefined) return settle(operation(this.books, this.joint), [])
+    const plan = new Plan(this.place.memory)
+    return settle(operation(this.books, plan), plan.effects)
+  }
+
   protected port(iommu: number): IommuPort {
     const port = this.place.ports[iommu]
     if (port === undefined) throw new InternalError(`there is no IOMMU ${iommu}`)

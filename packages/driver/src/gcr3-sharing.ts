@@ -19,7 +19,7 @@ import { InternalError } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
 import { programDevice } from './programmed-entry.js'
-import { noDomainId, releaseTag } from './tag-holding.js'
+import { acquireTag, releaseTag } from './tag-holding.js'
 
 const allOfPasid = (pasid: number) => ({ range: everything, directories: true, pasid })
 
@@ -54,7 +54,8 @@ const equalTable = (books: Books, content: Gcr3Content, but?: number): Gcr3Table
 function makeTable(books: Books, plan: Plan, content: Gcr3Content): Gcr3Table | Refusal {
   const number = books.nextGcr3
   const tagKey = keyOfTable(books, content) ?? `GCR3 table ${number}`
-  if (books.tags.acquire(tagKey, undefined, books.ids) === undefined) return noDomainId
+  const tag = acquireTag(books, plan, tagKey, undefined)
+  if ('ok' in tag) return tag
   const pages = writeTable(plan, books.pages, content, (domain) => rootOf(books, domain))
   if ('ok' in pages) return pages
   const [root] = pages

@@ -39,7 +39,7 @@ export function flushTags(plan: Plan, tags: readonly Tag[], reach: Reach, why: s
 export function flushTagOn(
   plan: Plan,
   iommu: number,
-  { domainId }: Tag,
+  { domainId }: Pick<Tag, 'domainId'>,
   { range, directories, pasid }: Reach,
   why: string,
 ): number {
@@ -105,7 +105,7 @@ const usesUnknownPasids = ({ domain, features }: Device): boolean =>
   domain.kind === 'nested' && features.has('pasid')
 
 /** IOMMUs where a tag is flushed. Gap U20: where its vIOMMU is, wherever its devices are. */
-function iommusOf(books: Books, tag: Tag): readonly number[] {
+export function iommusOf(books: Books, tag: Tag): readonly number[] {
   if (!hasGap(books, 'U20')) return tag.iommus
   const viommu = [...books.viommus.values()].find(({ slots }) =>
     [...slots.values()].some((keys) => keys.has(tag.key)),
@@ -122,16 +122,30 @@ export function flushGuestTable(
   why: string,
 ): void {
   const waits = new Waits(plan)
-  for (const table of books.gcr3Tables.values()) {
-    for (const [pasid, behind] of table.entries) {
-      if (behind !== domain.number) continue
-      flushPasid(plan, books, table, { ...reach, pasid }, why, waits)
-      // Linux flushes process by process, and device by device: each binding waits for itself.
-      if (domain.kind === 'process' && hasGap(books, 'U17')) waits.wait()
+  const bindings = bindingsOf(books, domain.number)
+  // Linux flushes process by process, and device by device: each binding waits for itself.
+  if (domain.kind === 'process' && hasGap(books, 'U17')) {
+    for (const each of bindings) {
+      flushBindings(plan, books, [each], reach, why, waits)
+      waits.wait()
     }
+    return
   }
+  flushBindings(plan, books, bindings, reach, why, waits)
   waits.wait()
 }
+
+/** A place in a GCR3 table. */
+interface Binding {
+  readonly table: Gcr3Table
+  readonly pasid: number
+}
+
+/** Where a domain stands. */
+export const bindingsOf = (books: Books, domain: DomainNumber): Binding[] =>
+  [...books.gcr3Tables.values()].flatMap((table) =>
+    [...table.entries].flatMap(([pasid, behind]) => (behind === domain ? [{ table, pasid }] : [])),
+  )
 
 /** Invalidates what a GCR3 table has behind a PASID, on its IOMMUs and in its devices. */
 export function flushPasid(
@@ -140,19 +154,35 @@ export function flushPasid(
   table: Gcr3Table,
   reach: Reach,
   why: string,
-  waits = new Waits(plan),
 ): Waits {
-  const tag = books.tags.get(table.tagKey)
+  const waits = new Waits(plan)
+  flushBindings(plan, books, [{ table, pasid: reach.pasid ?? 0 }], reach, why, waits)
+  return waits
+}
+
+/** Invalidates what stands in places of GCR3 tables: on their IOMMUs first, then in their devices. */
+export function flushBindings(
+  plan: Plan,
+  books: Books,
+  bindings: readonly Binding[],
+  reach: Reach,
+  why: string,
+  waits: Waits,
+): void {
   for (const range of blocksOf(books, reach.range)) {
-    for (const iommu of tag?.iommus ?? []) {
-      if (tag !== undefined) waits.add(flushTagOn(plan, iommu, tag, { ...reach, range }, why))
+    for (const { table, pasid } of bindings) {
+      const tag = books.tags.get(table.tagKey)
+      for (const iommu of tag?.iommus ?? []) {
+        if (tag !== undefined) waits.add(flushTagOn(plan, iommu, tag, { ...reach, range, pasid }, why))
+      }
     }
-    for (const deviceId of table.devices) {
-      const device = books.devices.get(deviceId)
-      if (device !== undefined) waits.add(flushDevice(plan, device, { ...reach, range }, why))
+    for (const { table, pasid } of bindings) {
+      for (const deviceId of table.devices) {
+        const device = books.devices.get(deviceId)
+        if (device !== undefined) waits.add(flushDevice(plan, device, { range, pasid }, why))
+      }
     }
   }
-  return waits
 }
 
 /**

@@ -9,7 +9,7 @@ import type { Device } from './device.js'
 import type { Domain, DomainNumber } from './domain.js'
 import { taggedDomain } from './books.js'
 import { leaveTable } from './gcr3-sharing.js'
-import { allOfTag, flushDevice, flushPasid, flushTagOn, Waits } from './invalidation-plan.js'
+import { allOfTag, bindingsOf, flushBindings, flushDevice, flushTagOn, iommusOf, Waits } from './invalidation-plan.js'
 import { everything } from './invalidation-range.js'
 import type { Plan } from './plan.js'
 import { dropTag } from './tag-holding.js'
@@ -82,7 +82,7 @@ function flushAll(books: Books, plan: Plan, number: DomainNumber): void {
   }
   const waits = new Waits(plan)
   for (const tag of books.tags.ofTable(number)) {
-    for (const iommu of tag.iommus) waits.add(flushTagOn(plan, iommu, tag, allOfTag, why))
+    for (const iommu of iommusOf(books, tag)) waits.add(flushTagOn(plan, iommu, tag, allOfTag, why))
   }
   for (const device of listedOn(books, number)) {
     waits.add(flushDevice(plan, device, { range: everything }, why))
@@ -93,9 +93,6 @@ function flushAll(books: Books, plan: Plan, number: DomainNumber): void {
 /** PASID 0 of each table that has the domain behind it. */
 function flushUsers(books: Books, plan: Plan, number: DomainNumber): void {
   const waits = new Waits(plan)
-  for (const table of books.gcr3Tables.values()) {
-    if (table.entries.get(0) !== number) continue
-    flushPasid(plan, books, table, { range: everything, directories: true, pasid: 0 }, why, waits)
-  }
+  flushBindings(plan, books, bindingsOf(books, number), allOfTag, why, waits)
   waits.wait()
 }

@@ -46,7 +46,7 @@ export interface HostTableUse {
 export function allocateHostTable(books: Books, plan: Plan, use: HostTableUse): DomainNumber | Refusal {
   const root = freshTable(books, plan, 'host table, top')
   if (typeof root !== 'bigint') return root
-  return enterDomain(books, {
+  return enterDomain(books, plan, {
     kind: 'host-table',
     number: books.nextDomain,
     ...use,
@@ -81,14 +81,14 @@ export function allocateGuestTable(
 ): DomainNumber | Refusal {
   const root = freshTable(books, plan, 'guest table, top')
   if (typeof root !== 'bigint') return root
-  return enterDomain(books, { kind: 'guest-table', number: books.nextDomain, root, levels, sameIdAs })
+  return enterDomain(books, plan, { kind: 'guest-table', number: books.nextDomain, root, levels, sameIdAs })
 }
 
 /** Makes a process with an empty address space. */
 export function allocateProcess(books: Books, plan: Plan, levels: 4 | 5): DomainNumber | Refusal {
   const root = freshTable(books, plan, 'process table, top')
   if (typeof root !== 'bigint') return root
-  return enterDomain(books, { kind: 'process', number: books.nextDomain, root, levels })
+  return enterDomain(books, plan, { kind: 'process', number: books.nextDomain, root, levels })
 }
 
 function freshTable(books: Books, plan: Plan, what: string): Spa | Refusal {

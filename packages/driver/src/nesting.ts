@@ -100,6 +100,7 @@ export function checkGuestEntry(guestEntry: readonly bigint[], port: IommuPort):
 /** Makes a nested domain of a checked guest entry and returns its number. */
 export function allocateNested(
   books: Books,
+  plan: Plan,
   viommuNumber: number,
   guestEntry: readonly bigint[],
 ): DomainNumber | Refusal {
@@ -113,7 +114,7 @@ export function allocateNested(
     guestEntry: guestEntry.slice(0, 4),
     guestDomainId: guestEntryOf({ guestEntry }).domainId,
   }
-  return enterDomain(books, domain)
+  return enterDomain(books, plan, domain)
 }
 
 /** Frees a nested domain that no device is attached to. */

@@ -5,10 +5,12 @@
  *
  * @packageDocumentation
  */
+import { hasGap } from './books.js'
 import type { Books } from './books.js'
 import type { Device } from './device.js'
 import type { DomainNumber } from './domain.js'
 import { setPasid } from './gcr3-sharing.js'
+import { membersOf } from './group.js'
 import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
@@ -33,7 +35,7 @@ export function attachPasid(
   const devices = known(books, deviceIds)
   if ('ok' in devices) return devices
   for (const device of devices) {
-    const refused = whyNoPasid(device, pasid)
+    const refused = whyInReset(books, device) ?? whyNoPasid(device, pasid)
     if (refused !== undefined) return refused
   }
   for (const device of devices) {
@@ -74,9 +76,15 @@ function known(books: Books, deviceIds: readonly number[]): Device[] | Refusal {
   return devices
 }
 
+/** Gap U16: what is asked of one device is asked of its whole group. */
+function whyInReset(books: Books, device: Device): Refusal | undefined {
+  const asked = hasGap(books, 'U16') ? membersOf(books, device.group) : [device]
+  const parked = asked.find((each) => each.parked !== undefined)
+  return parked && refuse('EBUSY', 'member-in-reset', `device ${parked.deviceId} is being reset`)
+}
+
 function whyNoPasid(device: Device, pasid: number): Refusal | undefined {
   const name = `device ${device.deviceId}`
-  if (device.parked !== undefined) return refuse('EBUSY', 'member-in-reset', `${name} is being reset`)
   if (!Number.isInteger(pasid) || pasid < 1 || pasid >= device.maxPasids) {
     return refuse('EINVAL', 'pasid-range', `${name} has PASIDs 1 to ${device.maxPasids - 1}, not ${pasid}`)
   }

@@ -13,6 +13,7 @@ import { blocked } from './domain.js'
 import { InternalError, refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
+import { attachPasid, detachPasid } from './process-binding.js'
 
 /** Parks a device: blocked, out of what its group agrees on, until {@link endReset}. */
 export function beginReset(books: Books, plan: Plan, device: Device): Refusal | undefined {
@@ -29,9 +30,12 @@ export function beginReset(books: Books, plan: Plan, device: Device): Refusal | 
 export function endReset(books: Books, plan: Plan, device: Device): Refusal | undefined {
   const { parked } = device
   if (parked === undefined) return refuse('EINVAL', 'not-in-reset', 'the device is not being reset')
-  const ready = change(books, device.deviceId, { parked: undefined, processes: parked.processes })
+  // Linux attaches the processes one by one, to a table of the device's own; a shared one may have them already.
+  const [atOnce, oneByOne] = hasGap(books, 'U17') ? [none, parked.processes] : [parked.processes, none]
+  const ready = change(books, device.deviceId, { parked: undefined, processes: atOnce })
   if (parked.domain.kind === 'blocked') return undefined
-  const refused = moveDevice(books, plan, ready, parked.domain)
+  const refused =
+    moveDevice(books, plan, ready, parked.domain) ?? attachEach(books, plan, device.deviceId, oneByOne)
   if (refused !== undefined || parked.domain.kind !== 'nested' || hasGap(books, 'U11')) return refused
   // Under gap U3 an attach does not do this, and the reset took it away.
   change(books, device.deviceId, { recorded: parked.domain.parent })
@@ -45,8 +49,29 @@ export function unplug(books: Books, plan: Plan, device: Device): Refusal | unde
   return refused
 }
 
-const block = (books: Books, plan: Plan, device: Device): Refusal | undefined =>
-  moveDevice(books, plan, change(books, device.deviceId, { processes: new Map() }), blocked)
+const none: Device['processes'] = new Map()
+
+function attachEach(
+  books: Books,
+  plan: Plan,
+  deviceId: number,
+  processes: Device['processes'],
+): Refusal | undefined {
+  for (const [pasid, process] of processes) {
+    const refused = attachPasid(books, plan, [deviceId], pasid, process)
+    if (refused !== undefined) return refused
+  }
+  return undefined
+}
+
+function block(books: Books, plan: Plan, device: Device): Refusal | undefined {
+  // A table of the device's own goes without a flush of its DomainID: each process has to be flushed by itself.
+  for (const pasid of hasGap(books, 'U17') ? device.processes.keys() : []) {
+    const refused = detachPasid(books, plan, [device.deviceId], pasid)
+    if (refused !== undefined) return refused
+  }
+  return moveDevice(books, plan, change(books, device.deviceId, { processes: none }), blocked)
+}
 
 function change(books: Books, deviceId: number, what: Partial<Device>): Device {
   const device = books.devices.get(deviceId)

@@ -12,7 +12,7 @@ import { entryAddress } from './bring-up.js'
 import { hasGap, listedOn, taggedDomain, usersOf } from './books.js'
 import type { Books } from './books.js'
 import type { Device } from './device.js'
-import { flushEntry, loadEntry } from './dte-update.js'
+import { flushEntry, loadEntry, storeEntry } from './dte-update.js'
 import type { HostTableDomain } from './domain.js'
 import { allOfTag, flushDevice, Waits } from './invalidation-plan.js'
 import { everything, rangeFields } from './invalidation-range.js'
@@ -75,6 +75,14 @@ function changeTop(books: Books, plan: Plan, device: Device, domain: HostTableDo
     'the old entry carried the ID',
   )
   plan.wait(device.iommu)
+  copyToAliases(books, plan, device)
+}
+
+/** Linux's `clone_aliases`: the entry of a device as it stands, into the entries of its aliases. */
+function copyToAliases(books: Books, plan: Plan, device: Device): void {
+  const [own, ...aliases] = placesOf(books, device)
+  if (own === undefined) return
+  for (const alias of aliases) storeEntry(plan, alias, loadEntry(plan, own.address), 'blocked')
 }
 
 /**

@@ -4,7 +4,6 @@
  * @packageDocumentation
  */
 import type { DomainId } from '@nestwalk/hardware'
-import type { DomainIdAllocator } from './domain-id.js'
 
 /** One DomainID in use. */
 export interface Tag {
@@ -30,10 +29,14 @@ export class TagTable {
     return this.tags.get(key)
   }
 
-  /** Takes a reference on the tag of a key; the first one allocates its ID. `undefined` when there is none left. */
-  acquire(key: string, table: number | undefined, ids: DomainIdAllocator): Tag | undefined {
+  /**
+   * Takes a reference on the tag of a key.
+   *
+   * @param allocate - an ID for a key that has none; without one there is no tag
+   */
+  acquire(key: string, table: number | undefined, allocate: () => DomainId | undefined): Tag | undefined {
     const old = this.tags.get(key)
-    const id = old?.domainId ?? ids.allocate()
+    const id = old?.domainId ?? allocate()
     if (id === undefined) return undefined
     const tag = {
       key,
