@@ -15,6 +15,7 @@ import { joinTable } from './gcr3-sharing.js'
 import { leaveDomain } from './leave.js'
 import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
+import { abandonRequests } from './page-request.js'
 import type { Plan } from './plan.js'
 import { isInConflict, programDevice, sharersOf } from './programmed-entry.js'
 import { holdTag, keyFor } from './tag-holding.js'
@@ -33,6 +34,8 @@ export function moveDevice(books: Books, plan: Plan, device: Device, domain: Dom
   if ('ok' in tagged) return tagged
   const features = featuresOn(books, device, domain)
   const after = { ...tagged, domain, features, recorded: recordedOn(books, device, domain) }
+  // Whoever was asked for pages is not to answer any more, unless it is the same guest.
+  if (!hasSameGuest(device.domain, domain)) abandonRequests(books, plan, device)
   switchFeatures(plan, device, features)
   const conflictsBefore = sharersOf(books, device).filter((other) => isInConflict(books, other))
   books.devices.set(device.deviceId, after)
@@ -41,6 +44,9 @@ export function moveDevice(books: Books, plan: Plan, device: Device, domain: Dom
   leaveDomain(books, plan, device, after)
   return undefined
 }
+
+const hasSameGuest = (a: Domain, b: Domain): boolean =>
+  a.kind === 'nested' && b.kind === 'nested' && a.viommu === b.viommu
 
 /** Why a device cannot be on a domain. */
 function whyNot(books: Books, device: Device, domain: Domain): Refusal | undefined {

@@ -12,6 +12,7 @@ import type { Gcr3Table } from './gcr3-table.js'
 import type { Mutant } from './mutant.js'
 import { InternalError } from './outcome.js'
 import type { PageAllocator } from './page-allocator.js'
+import type { PendingGroup } from './page-request.js'
 import type { DomainIdPolicy, TaggedDomain } from './policy.js'
 import type { TagTable } from './tag-table.js'
 
@@ -54,6 +55,8 @@ export interface Books {
   readonly ids: DomainIdAllocator
   /** Tables to be freed once what was unmapped lazily is flushed, by domain; with an entry there is something to flush. */
   readonly deferred: Map<DomainNumber, readonly Spa[]>
+  /** Page requests that somebody has been asked to answer, by DeviceID; devices without any are not in it. */
+  readonly pageRequests: Map<number, readonly PendingGroup[]>
   pages: PageAllocator
   nextDomain: DomainNumber
   nextViommu: number
@@ -80,6 +83,7 @@ export function forkBooks(books: Books): Books {
     tags: books.tags.fork(),
     ids: books.ids.fork(),
     deferred: new Map(books.deferred),
+    pageRequests: new Map(books.pageRequests),
     pages: books.pages.fork(),
   }
 }
@@ -100,6 +104,7 @@ export const snapshotBooks = (books: Books): unknown => [
   books.tags.snapshot(),
   books.ids.snapshot(),
   [...books.deferred],
+  [...books.pageRequests].sort(([a], [b]) => a - b),
   books.pages.snapshot(),
   books.nextDomain,
   books.nextViommu,

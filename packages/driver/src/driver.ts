@@ -19,6 +19,7 @@ import { DomainIdAllocator } from './domain-id.js'
 import type { DomainIdRules } from './domain-id.js'
 import { noDomain } from './driver-state.js'
 import type { DriverPlace } from './driver-state.js'
+import { FaultOperations } from './fault-operations.js'
 import { mergeEqualTables } from './gcr3-sharing.js'
 import type { Gcr3Table } from './gcr3-table.js'
 import {
@@ -29,7 +30,6 @@ import {
   whyNoGuestTable,
 } from './mapping.js'
 import { freeNested } from './nesting.js'
-import { NestingOperations } from './nesting-operations.js'
 import type { Mutant } from './mutant.js'
 import { accept, refuse } from './outcome.js'
 import type { Outcome } from './outcome.js'
@@ -60,7 +60,7 @@ export interface DriverOptions extends DriverPlace {
 }
 
 /** See the file's comment. */
-export class Driver extends NestingOperations {
+export class Driver extends FaultOperations {
   /**
    * Finds the IOMMUs and plans their bring-up; nothing is on until the effects have been carried out.
    *
@@ -90,6 +90,7 @@ export class Driver extends NestingOperations {
       tags: TagTable.create(),
       ids: DomainIdAllocator.create(options.lastDomainId, options.domainIds),
       deferred: new Map(),
+      pageRequests: new Map(),
       pages,
       nextDomain: 1,
       nextViommu: 1,

@@ -8,56 +8,58 @@
  * @packageDocumentation
  */
 import { decode, encode, spa } from '@nestwalk/bits'
-import type { RecordLayout } from '@nestwalk/bits'
-import { controlLayout, eventLogBaseLayout, pprLogBaseLayout, registers, statusLayout } from '@nestwalk/hardware'
+import type { Decoded } from '@nestwalk/bits'
+import { controlLayout, eventLogBaseLayout, registers, statusLayout } from '@nestwalk/hardware'
 import type { IommuPort } from '@nestwalk/hardware'
 import type { Plan } from './plan.js'
 
-/** One of the logs, as its registers and bits are called. */
-export interface Log {
-  readonly base: 'eventLogBase' | 'pprLogBase'
-  readonly baseLayout: typeof eventLogBaseLayout | typeof pprLogBaseLayout
-  readonly head: 'eventHead' | 'pprHead'
-  readonly tail: 'eventTail' | 'pprTail'
-  readonly interrupt: 'eventLogInt' | 'pprInt'
-  readonly overflow: 'eventOverflow' | 'pprOverflow'
-  readonly run: 'eventLogRun' | 'pprLogRun'
-  readonly enable: 'eventLogEn' | 'pprLogEn'
-  readonly interruptEnable: 'eventIntEn' | 'pprIntEn'
+type RegisterName = keyof typeof registers
+
+const statusBit = (bits: Partial<Decoded<typeof statusLayout>>): bigint => encode(statusLayout, bits)[0] ?? 0n
+const controlBit = (bits: Partial<Decoded<typeof controlLayout>>): bigint =>
+  encode(controlLayout, bits)[0] ?? 0n
+
+/** One of the logs: its registers, and its bits in Status and Control. */
+interface Log {
+  readonly base: RegisterName
+  readonly head: RegisterName
+  readonly tail: RegisterName
+  readonly status: { readonly interrupt: bigint; readonly overflow: bigint; readonly run: bigint }
+  readonly control: { readonly log: bigint; readonly interrupt: bigint }
 }
 
 export const eventLog: Log = {
   base: 'eventLogBase',
-  baseLayout: eventLogBaseLayout,
   head: 'eventHead',
   tail: 'eventTail',
-  interrupt: 'eventLogInt',
-  overflow: 'eventOverflow',
-  run: 'eventLogRun',
-  enable: 'eventLogEn',
-  interruptEnable: 'eventIntEn',
+  status: {
+    interrupt: statusBit({ eventLogInt: true }),
+    overflow: statusBit({ eventOverflow: true }),
+    run: statusBit({ eventLogRun: true }),
+  },
+  control: { log: controlBit({ eventLogEn: true }), interrupt: controlBit({ eventIntEn: true }) },
 }
 
 export const pageRequestLog: Log = {
   base: 'pprLogBase',
-  baseLayout: pprLogBaseLayout,
   head: 'pprHead',
   tail: 'pprTail',
-  interrupt: 'pprInt',
-  overflow: 'pprOverflow',
-  run: 'pprLogRun',
-  enable: 'pprLogEn',
-  interruptEnable: 'pprIntEn',
+  status: {
+    interrupt: statusBit({ pprInt: true }),
+    overflow: statusBit({ pprOverflow: true }),
+    run: statusBit({ pprLogRun: true }),
+  },
+  control: { log: controlBit({ pprLogEn: true }), interrupt: controlBit({ pprIntEn: true }) },
 }
 
 /** An entry: two quad-words, the lower one first. */
 export type LogEntry = readonly [bigint, bigint]
 
 const entryBytes = 16n
-/** Bits 63:60 of an entry, which are zero in one that is not written yet. */
+/** Bits 63:60 of an entry are its code, which is 0 as long as it is not written. */
 const codeShift = 60n
 
-/** See the file's comment. */
+/** See the file's comment. It lives for one operation. */
 export class LogReader {
   constructor(
     private readonly plan: Plan,
@@ -67,32 +69,32 @@ export class LogReader {
   ) {}
 
   /**
-   * Takes what the log holds now, and restarts it if it had been full. What comes later is for the next time, so whoever
-   * was called by an interrupt goes on until a reading has no effects.
+   * Takes what the log holds now, and restarts it if it had been full.
    *
    * @param take - is given each entry, once the place that it stood in belongs to hardware again
    * @returns false if an entry was announced that has not arrived in memory yet: look again (errata 732 and 733)
    */
   read(take: (entry: LogEntry) => void): boolean {
-    const status = decode(statusLayout, BigUint64Array.of(this.load('status')))
-    const { interrupt, overflow, run } = this.log
-    const seen = { [interrupt]: status[interrupt], [overflow]: status[overflow] }
-    if (status[interrupt] || status[overflow]) this.store('status', this.word(statusLayout, seen))
+    const { interrupt, overflow, run } = this.log.status
+    const status = this.load('status')
+    const seen = status & (interrupt | overflow)
+    if (seen !== 0n) this.store('status', seen)
     const isComplete = this.takeAll(take)
-    if (status[overflow] && !status[run]) this.restart(seen)
+    if ((status & overflow) !== 0n && (status & run) === 0n) this.restart()
     return isComplete
   }
 
   private takeAll(take: (entry: LogEntry) => void): boolean {
-    const { base, lengthLog2 } = decode(this.log.baseLayout, BigUint64Array.of(this.load(this.log.base)))
+    // Logs are coded alike. What bring-up wrote says where this one lies.
+    const { base, lengthLog2 } = decode(eventLogBaseLayout, BigUint64Array.of(this.load(this.log.base)))
     const bytes = entryBytes << BigInt(lengthLog2)
     const tail = this.load(this.log.tail) % bytes
     for (let head = this.load(this.log.head) % bytes; head !== tail;) {
       const at = spa(base + head)
       const entry: LogEntry = [this.plan.load(at), this.plan.load(spa(at + 8n))]
       if (entry[0] >> codeShift === 0n) return false
-      // An entry that is read before hardware has written it must not look like the one before.
-      this.plan.storeHalf(at, 0n, 0n, `${registers[this.log.base].name}, entry cleared`)
+      // The next entry in this place must not be taken for written before it is.
+      this.plan.storeHalf(at, 0n, 0n, 'log entry, cleared')
       head = (head + entryBytes) % bytes
       this.store(this.log.head, head)
       take(entry)
@@ -100,29 +102,23 @@ export class LogReader {
     return true
   }
 
-  /** Off, and on again: entries were lost, and none is written until then. */
-  private restart(seen: Readonly<Record<string, boolean>>): void {
-    const { enable, interruptEnable, interrupt } = this.log
-    const old = decode(controlLayout, BigUint64Array.of(this.load('control')))
-    const control = (changed: Partial<typeof old>): void =>
-      this.store('control', this.word(controlLayout, { ...old, ...changed }))
-    control({ [enable]: false })
-    control({ [enable]: false, [interruptEnable]: false })
-    this.store('status', this.word(statusLayout, { ...seen, [interrupt]: false }))
-    control({ [enable]: false })
-    control({})
+  /** Off and on: entries were lost, and no more are written until then. */
+  private restart(): void {
+    const { log, interrupt } = this.log.control
+    const control = this.load('control')
+    this.store('control', control & ~log)
+    this.store('control', control & ~log & ~interrupt)
+    this.store('status', this.log.status.overflow)
+    this.store('control', control & ~log)
+    this.store('control', control)
   }
 
-  private load(register: keyof typeof registers): bigint {
+  private load(register: RegisterName): bigint {
     return this.port.readMmio(registers[register].offset, 8)
   }
 
-  private store(register: keyof typeof registers, value: bigint): void {
+  private store(register: RegisterName, value: bigint): void {
     const { offset, name } = registers[register]
     this.plan.register(this.iommu, offset, value, name)
-  }
-
-  private word(layout: RecordLayout, fields: Readonly<Record<string, unknown>>): bigint {
-    return encode(layout, fields as never)[0] ?? 0n
   }
 }

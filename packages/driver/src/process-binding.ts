@@ -13,6 +13,7 @@ import { setPasid } from './gcr3-sharing.js'
 import { membersOf } from './group.js'
 import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
+import { abandonRequests } from './page-request.js'
 import type { Plan } from './plan.js'
 
 /** Puts a process behind a PASID of some devices; all of them have it then, or nothing has changed. */
@@ -63,7 +64,10 @@ export function detachPasid(
     processes.delete(pasid)
     books.devices.set(device.deviceId, { ...device, processes })
   }
-  return setPasid(books, plan, deviceIds, pasid, undefined)
+  const refused = setPasid(books, plan, deviceIds, pasid, undefined)
+  if (refused !== undefined) return refused
+  for (const device of devices) abandonRequests(books, plan, device, pasid)
+  return undefined
 }
 
 function known(books: Books, deviceIds: readonly number[]): Device[] | Refusal {

@@ -10,7 +10,19 @@ const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter(
 const port = ['IommuPort', 'AccessBytes', 'FeatureRegisters', 'registers']
 const memory = ['Memory', 'load64', 'store64']
 const structures = [
-  ...['Command', 'CommandFields', 'CommandKind', 'Dte', 'DomainId', 'DeviceId', 'Pasid', 'dteWordCount'],
+  ...[
+    'Command',
+    'CommandFields',
+    'CommandKind',
+    'Dte',
+    'DomainId',
+    'DeviceId',
+    'Pasid',
+    'dteWordCount',
+    'Event',
+    'UnknownEvent',
+    'Ppr',
+  ],
   ...['domainId', 'deviceId', 'formatDeviceId', 'pasid', 'pasidZero'],
 ]
 const layoutOrCodec = /^\w+Layouts?$|^(encode|decode)[A-Z]\w*$/
