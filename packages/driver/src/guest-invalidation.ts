@@ -80,11 +80,11 @@ function forwardPages(
   const keys = [...(viommu.slots.get(command.domainId)?.keys() ?? [])]
   for (const key of books.policy.guestInvalidation === 'first' ? keys.slice(0, 1) : keys) {
     const tag = books.tags.get(key)
-    for (const iommu of tag?.iommus ?? []) {
-      const own = { ...command, domainId: asDomainId(tag?.domainId ?? 0) }
-      plan.command(iommu, own, `the guest invalidates its DomainID ${command.domainId}`)
-      waits.add(iommu)
-    }
+    // The devices of a vIOMMU are behind its IOMMU: nowhere else is anything cached for them.
+    if (tag?.iommus.includes(viommu.iommu) !== true) continue
+    const own = { ...command, domainId: asDomainId(tag.domainId) }
+    plan.command(viommu.iommu, own, `the guest invalidates its DomainID ${command.domainId}`)
+    waits.add(viommu.iommu)
   }
 }
 

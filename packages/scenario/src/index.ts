@@ -5,6 +5,11 @@
  */
 export { findScenario, scenarios } from './built-in/all.js'
 export type { RingCommand } from './command-ring-view.js'
+export { hostOwnedCost, nestedCost } from './cost/cost.js'
+export { hostOwnedFormula, nestedFormula } from './cost/formula.js'
+export type { HostOwnedCost, NestedCost } from './cost/formula.js'
+export { checkSetting, workedExample } from './cost/setting.js'
+export type { CostSetting } from './cost/setting.js'
 export { isSameAnswer } from './fresh-view.js'
 export type { Answer } from './fresh-view.js'
 export { isEnabled, readGuestEntry } from './guest-view.js'
