@@ -148,13 +148,7 @@ export const bindingsOf = (books: Books, domain: DomainNumber): Binding[] =>
   )
 
 /** Invalidates what a GCR3 table has behind a PASID, on its IOMMUs and in its devices. */
-export function flushPasid(
-  plan: Plan,
-  books: Books,
-  table: Gcr3Table,
-  reach: Reach,
-  why: string,
-): Waits {
+export function flushPasid(plan: Plan, books: Books, table: Gcr3Table, reach: Reach, why: string): Waits {
   const waits = new Waits(plan)
   flushBindings(plan, books, [{ table, pasid: reach.pasid ?? 0 }], reach, why, waits)
   return waits

@@ -9,7 +9,15 @@ import type { Device } from './device.js'
 import type { Domain, DomainNumber } from './domain.js'
 import { taggedDomain } from './books.js'
 import { leaveTable } from './gcr3-sharing.js'
-import { allOfTag, bindingsOf, flushBindings, flushDevice, flushTagOn, iommusOf, Waits } from './invalidation-plan.js'
+import {
+  allOfTag,
+  bindingsOf,
+  flushBindings,
+  flushDevice,
+  flushTagOn,
+  iommusOf,
+  Waits,
+} from './invalidation-plan.js'
 import { everything } from './invalidation-range.js'
 import type { Plan } from './plan.js'
 import { dropTag } from './tag-holding.js'
