@@ -88,12 +88,13 @@ function received(books: Books, plan: Plan, words: LogEntry): TakenPageRequest |
   const pasid = request.guestNested ? request.pasid : undefined
   const group = { pasid, group: request.groupIndex }
   const to = recipientOf(books, device, request)
+  const fail = (): void => answerRequest(books, plan, device, group, failure)
   if (to === undefined || to === 'at-once') {
-    if (to === 'at-once' || request.lastInGroup) answerRequest(books, plan, device, group, failure)
+    if (!isStopMarker(request) && (to === 'at-once' || request.lastInGroup)) fail()
     return undefined
   }
   if (!isStopMarker(request) && !notePending(books, device, group, request.lastInGroup)) {
-    if (request.lastInGroup) answerRequest(books, plan, device, group, failure)
+    if (request.lastInGroup) fail()
     return undefined
   }
   return { ...group, words, request, deviceId: device.deviceId, address: request.address, to }
