@@ -18,7 +18,7 @@ import type { Refusal } from './outcome.js'
 import { abandonRequests } from './page-request.js'
 import type { Plan } from './plan.js'
 import { isInConflict, programDevice, sharersOf } from './programmed-entry.js'
-import { holdTag, keyFor } from './tag-holding.js'
+import { dropTag, holdTag, keyFor } from './tag-holding.js'
 
 /**
  * Moves a device to a domain with one update of its entry. Where the domain has a GCR3 table, the processes that the
@@ -123,7 +123,7 @@ const onOrder: readonly DeviceFeature[] = ['pasid', 'ats', 'pri']
 const offOrder: readonly DeviceFeature[] = ['ats', 'pasid', 'pri']
 
 /** Turns features off that are not to be on, then on those that are. */
-function switchFeatures(
+export function switchFeatures(
   plan: Plan,
   { deviceId, features }: Device,
   wanted: ReadonlySet<DeviceFeature>,
@@ -158,6 +158,25 @@ export const isOn = (books: Books, device: Device, domain: Domain): boolean =>
   hasGap(books, 'U6') && domain.kind !== 'nested' && domain.kind !== 'blocked'
     ? device.recorded === domain.number
     : isSameDomain(device.domain, domain)
+
+/**
+ * Gap U6: the device counts as attached, and what it was on as left, but its entry stays as it is: a nested domain can be
+ * freed, and its DomainID, while the entry still carries it.
+ */
+export function attachByRecord(
+  books: Books,
+  plan: Plan,
+  device: Device,
+  domain: Domain,
+): Refusal | undefined {
+  const { domain: left, tagKey } = device
+  if (isSameDomain(left, domain) || domain.kind !== 'host-table') return undefined
+  const tagged = withTag(books, plan, device, domain)
+  if ('ok' in tagged) return tagged
+  books.devices.set(device.deviceId, { ...tagged, domain })
+  if (left.kind !== 'blocked' && tagKey !== undefined) dropTag(books, plan, tagKey, left)
+  return undefined
+}
 
 /**
  * Attaches a device, by the kernel's rule: from one paging domain to another through blocked, so that its requests are

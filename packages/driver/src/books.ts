@@ -115,7 +115,11 @@ const plainly = (device: Device): unknown => ({
   ...device,
   processes: [...device.processes],
   features: [...device.features].sort(),
-  parked: device.parked && [device.parked.domain, [...device.parked.processes]],
+  parked: device.parked && [
+    device.parked.domain,
+    [...device.parked.processes],
+    [...device.parked.features].sort(),
+  ],
 })
 
 /** Whether the driver does at a point what Linux 7.3 does there. */

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import { attachDevice, isOn, moveDevice } from './attach.js'
+import { attachByRecord, attachDevice, isOn, moveDevice } from './attach.js'
 import { hasGap } from './books.js'
 import type { Books } from './books.js'
 import { foundDevice } from './device.js'
@@ -102,7 +102,7 @@ export abstract class DeviceOperations extends TableOperations {
   private move(deviceId: number, domain: Domain | Refusal, how: typeof moveDevice): Outcome<undefined> {
     if ('ok' in domain) return domain
     return this.withDevice(deviceId, (books, plan, device) => {
-      if (isOn(books, device, domain)) return undefined
+      if (isOn(books, device, domain)) return attachByRecord(books, plan, device, domain)
       return whyNoMove(books, device) ?? how(books, plan, device, domain)
     })
   }

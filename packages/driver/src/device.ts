@@ -40,7 +40,7 @@ export interface Device extends DeviceTraits {
   readonly group: number
   /** Index of the IOMMU that it is behind. */
   readonly iommu: number
-  /** What its entry stands for. */
+  /** What its entry stands for; after an attach that did nothing (gap U6) what it was to stand for. */
   readonly domain: Domain
   /** Key of the tag in its entry; absent while it is blocked. */
   readonly tagKey: string | undefined
@@ -63,6 +63,7 @@ export interface Device extends DeviceTraits {
 export interface Parked {
   readonly domain: Domain
   readonly processes: ReadonlyMap<number, DomainNumber>
+  readonly features: ReadonlySet<DeviceFeature>
 }
 
 /** A device that has just been found: blocked, everything off. */

@@ -10,11 +10,12 @@ import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
 import { dropTag, holdTag } from './tag-holding.js'
 
-/** Enters a domain that carries the next number. ENOSPC if its tag finds no DomainID; then nothing has changed. */
+/** Enters a domain that carries the next number. ENOSPC or ENOMEM if its tag finds no DomainID. */
 export function enterDomain(books: Books, plan: Plan, domain: NumberedDomain): DomainNumber | Refusal {
   const key = books.policy.keyOfDomain(taggedDomain(domain))
   const held = key === undefined ? undefined : holdTag(books, plan, key, domain)
-  if (held !== undefined && 'ok' in held) return held
+  // Linux's allocation of a domain with a table of its own returns NULL, whatever it lacked.
+  if (held !== undefined && 'ok' in held) return 'root' in domain ? { ...held, errno: 'ENOMEM' } : held
   books.nextDomain += 1
   books.domains.set(domain.number, domain)
   return domain.number

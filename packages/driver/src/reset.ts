@@ -5,7 +5,7 @@
  *
  * @packageDocumentation
  */
-import { moveDevice } from './attach.js'
+import { moveDevice, switchFeatures } from './attach.js'
 import { hasGap } from './books.js'
 import type { Books } from './books.js'
 import type { Device } from './device.js'
@@ -19,10 +19,10 @@ import { attachPasid, detachPasid } from './process-binding.js'
 export function beginReset(books: Books, plan: Plan, device: Device): Refusal | undefined {
   if (device.parked !== undefined)
     return refuse('EBUSY', 'member-in-reset', 'the device is being reset already')
-  const { domain, processes } = device
+  const { domain, processes, features } = device
   const refused = block(books, plan, device)
   if (refused !== undefined) return refused
-  change(books, device.deviceId, { parked: { domain, processes } })
+  change(books, device.deviceId, { parked: { domain, processes, features } })
   return undefined
 }
 
@@ -32,7 +32,13 @@ export function endReset(books: Books, plan: Plan, device: Device): Refusal | un
   if (parked === undefined) return refuse('EINVAL', 'not-in-reset', 'the device is not being reset')
   // Linux attaches the processes one by one, to a table of the device's own; a shared one may have them already.
   const [atOnce, oneByOne] = hasGap(books, 'U17') ? [none, parked.processes] : [parked.processes, none]
-  const ready = change(books, device.deviceId, { parked: undefined, processes: atOnce })
+  // Under gap U5 an attach does not turn these on.
+  const features = hasGap(books, 'U11') ? device.features : parked.features
+  if (parked.domain.kind === 'nested') switchFeatures(plan, device, features)
+  const ready = change(books, device.deviceId, {
+    ...{ parked: undefined, processes: atOnce },
+    ...(parked.domain.kind === 'nested' ? { features } : {}),
+  })
   if (parked.domain.kind === 'blocked') return undefined
   const refused =
     moveDevice(books, plan, ready, parked.domain) ?? attachEach(books, plan, device.deviceId, oneByOne)

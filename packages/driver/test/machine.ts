@@ -24,7 +24,10 @@ import { expect } from 'vitest'
 export interface MachineOptions
   extends
     Partial<
-      Pick<DriverOptions, 'policy' | 'pages' | 'lastDeviceId' | 'lastDomainId' | 'npCache' | 'mutants'>
+      Pick<
+        DriverOptions,
+        'policy' | 'pages' | 'lastDeviceId' | 'lastDomainId' | 'domainIds' | 'npCache' | 'mutants'
+      >
     >,
     Omit<IommuOptions, 'memory'> {
   readonly memory?: SparseMemory

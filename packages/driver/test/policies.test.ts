@@ -336,7 +336,7 @@ describe('the IDs in use', () => {
     const { driver } = machine
     const [one] = [5, 6].map((id) => machine.run(driver.allocateNested(viommu, guestEntry(id))))
     expect(machine.refusal(() => driver.allocateNested(viommu, guestEntry(7)))).toBe('ENOSPC no-domain-id')
-    expect(machine.refusal(() => driver.allocateHostTable())).toBe('ENOSPC no-domain-id')
+    expect(machine.refusal(() => driver.allocateHostTable())).toBe('ENOMEM no-domain-id')
     expect(machine.refusal(() => driver.allocateIdentity())).toBe('ENOSPC no-domain-id')
     expect(linesOf(machine, driver.invalidateForGuest(viommu, [invalidation(7)]))).toEqual([])
     // A guest DomainID that has its entry already needs no ID.
