@@ -19,6 +19,7 @@ import { abandonRequests } from './page-request.js'
 import type { Plan } from './plan.js'
 import { isInConflict, programDevice, sharersOf } from './programmed-entry.js'
 import { dropTag, holdTag, keyFor } from './tag-holding.js'
+import { leaveInherited } from './takeover.js'
 
 /**
  * Moves a device to a domain with one update of its entry. Where the domain has a GCR3 table, the processes that the
@@ -42,6 +43,7 @@ export function moveDevice(books: Books, plan: Plan, device: Device, domain: Dom
   programDevice(books, plan, after)
   programSharers(books, plan, after, conflictsBefore)
   leaveDomain(books, plan, device, after)
+  leaveInherited(books, plan, after)
   return undefined
 }
 
@@ -155,9 +157,11 @@ function programSharers(books: Books, plan: Plan, device: Device, conflictsBefor
 
 /** Whether an attach has nothing to do. Gap U6: by what is recorded, though a nested entry may be in force. */
 export const isOn = (books: Books, device: Device, domain: Domain): boolean =>
-  hasGap(books, 'U6') && domain.kind !== 'nested' && domain.kind !== 'blocked'
+  // An entry of another kernel is none that this one has made, whatever the device is on.
+  !books.inherited.has(device.deviceId) &&
+  (hasGap(books, 'U6') && domain.kind !== 'nested' && domain.kind !== 'blocked'
     ? device.recorded === domain.number
-    : isSameDomain(device.domain, domain)
+    : isSameDomain(device.domain, domain))
 
 /**
  * Gap U6: the device counts as attached, and what it was on as left, but its entry stays as it is: a nested domain can be

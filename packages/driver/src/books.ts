@@ -4,9 +4,13 @@
  * @packageDocumentation
  */
 import type { Spa } from '@nestwalk/bits'
+import type { KnownIommu } from './bring-up.js'
+import type { SystemDefault } from './default-domain.js'
 import type { Device } from './device.js'
+import type { Discovery } from './discovery.js'
 import type { DomainNumber, HostTableDomain, NestedDomain, NumberedDomain } from './domain.js'
 import type { DomainIdAllocator } from './domain-id.js'
+import type { Abilities } from './feature-negotiation.js'
 import type { Gap } from './gap.js'
 import type { Gcr3Table } from './gcr3-table.js'
 import type { Mutant } from './mutant.js'
@@ -32,21 +36,25 @@ export interface Viommu {
 }
 
 /** See the file's comment. */
-export interface Books {
+export interface Books extends Abilities {
   readonly policy: DomainIdPolicy
+  /** The IOMMUs, in order: what they are, and where their rings and logs lie. */
+  readonly iommus: readonly KnownIommu[]
+  /** What firmware says about devices. */
+  readonly firmware: Pick<Discovery, 'ranges' | 'unityMaps' | 'findings'>
   readonly deviceTable: Spa
   /** Highest DeviceID that the device table has an entry for. */
   readonly lastDeviceId: number
-  /** The IOMMUs that can mark in host tables what is written (EFR.HASup and HDSup). */
-  readonly dirtyIommus: ReadonlySet<number>
-  /** Whether IOMMUs may cache that nothing is mapped, as emulated ones do (NpCache). */
-  readonly npCache: boolean
   /** Mistakes that the driver makes because it was asked to. */
   readonly mutants: ReadonlySet<Mutant>
-  /** Levels of the deepest host table that every IOMMU can walk; 0 without host tables. */
-  readonly hostLevels: number
-  /** Levels of the tables in guest format that every IOMMU can walk. */
-  readonly guestLevels: 4 | 5
+  /** What devices are on once they are probed. */
+  readonly systemDefault: SystemDefault
+  /** The default domain of each IOMMU group that has one. */
+  readonly defaultDomains: Map<number, DomainNumber>
+  /** The identity domain of all groups that have it as their default. */
+  identityDomain: DomainNumber | undefined
+  /** Entries of another kernel that are still in force: their DomainIDs by DeviceID, 0 for none. */
+  readonly inherited: Map<number, number>
   readonly devices: Map<number, Device>
   readonly domains: Map<DomainNumber, NumberedDomain>
   readonly gcr3Tables: Map<number, Gcr3Table>
@@ -67,6 +75,8 @@ export interface Books {
 export function forkBooks(books: Books): Books {
   return {
     ...books,
+    defaultDomains: new Map(books.defaultDomains),
+    inherited: new Map(books.inherited),
     devices: new Map(books.devices),
     gcr3Tables: new Map(books.gcr3Tables),
     domains: new Map([...books.domains].map(([number, domain]) => [number, { ...domain }])),
@@ -92,6 +102,9 @@ export function forkBooks(books: Books): Books {
 export const snapshotBooks = (books: Books): unknown => [
   books.policy.letter,
   books.deviceTable,
+  [...books.defaultDomains],
+  books.identityDomain,
+  [...books.inherited],
   [...books.devices.values()].sort((a, b) => a.deviceId - b.deviceId).map(plainly),
   [...books.domains.values()].sort((a, b) => a.number - b.number),
   [...books.viommus.values()]

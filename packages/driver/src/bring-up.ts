@@ -1,24 +1,19 @@
 /**
  * Bring-up of the IOMMUs of one driver: where device table, rings and logs lie, and how the chips are turned on.
  *
- * The order is Linux's: device table and rings, then features, then the enable bit, then INVALIDATE_IOMMU_ALL where the
- * chip has it. Without it nothing is flushed: no DomainID has been in use under this driver.
+ * Linux drivers/iommu/amd/init.c: device table and rings, then features, then the enable bit, then a flush of everything.
  *
  * @packageDocumentation
  */
-import { encode, spa } from '@nestwalk/bits'
+import { spa } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
-import {
-  commandBufferBaseLayout,
-  controlLayout,
-  decodeEfr,
-  decodeEfr2,
-  deviceTableBaseLayout,
-  registers,
-} from '@nestwalk/hardware'
-import type { IommuPort } from '@nestwalk/hardware'
-import { CommandRing, ringLengthLog2 } from './command-ring.js'
-import type { RingPlace } from './command-ring.js'
+import { decodeEfr } from '@nestwalk/hardware'
+import type { Discovery, FoundIommu } from './discovery.js'
+import { openRegisters, turnOn } from './enable.js'
+import type { DeviceTablePlace, IommuPlaces, IommuSetup } from './enable.js'
+import { persistentBits, settingsRuns } from './firmware-settings.js'
+import { flushWhole } from './full-flush.js'
+import type { FlushScope } from './full-flush.js'
 import { pageBytes } from './page-allocator.js'
 import type { PageAllocator } from './page-allocator.js'
 import type { Plan } from './plan.js'
@@ -30,97 +25,94 @@ const ringPages = 2
 
 /** V=1, TV=1, no rights: what Linux puts into every entry before a device is known. */
 const refusedEntry = 3n
+/** V=1, TV=0: for devices whose entry has bits that firmware wants, for IW may be one of them. */
+const blockedEntry = 1n
 
-/** What bring-up made. */
-export interface BroughtUp {
-  readonly deviceTable: Spa
-  readonly rings: CommandRing[]
-}
+/** An IOMMU of the driver: what it is, and where its ring and logs lie. */
+export interface KnownIommu extends FoundIommu, IommuPlaces {}
 
 /** Address of a device's entry. */
 export const entryAddress = (deviceTable: Spa, deviceId: number): Spa =>
   spa(deviceTable + BigInt(deviceId) * entryBytes)
 
-/**
- * Plans the bring-up of all IOMMUs of a driver, which share one device table.
- *
- * @returns `undefined` if the pages do not suffice
- */
-export function bringUp(
+/** Pages of a device table up to a DeviceID. */
+export const tablePagesFor = (lastDeviceId: number): number => Math.ceil((lastDeviceId + 1) / entriesPerPage)
+
+/** Finds room for ring, logs and completion word of each IOMMU. `undefined` if the pages do not suffice. */
+export function makeRoom(
   plan: Plan,
   pages: PageAllocator,
-  ports: readonly IommuPort[],
-  lastDeviceId: number,
-): BroughtUp | undefined {
-  const tablePages = Math.ceil((lastDeviceId + 1) / entriesPerPage)
-  const deviceTable = pages.takeRun(tablePages)
-  const places: (RingPlace & { readonly eventLog: Spa })[] = []
-  for (let i = 0; i < ports.length; i++) {
+  found: readonly FoundIommu[],
+): IommuSetup[] | undefined {
+  const setups: IommuSetup[] = []
+  for (const [iommu, each] of found.entries()) {
+    const { pprSup, gtSup } = decodeEfr(each.features.efr)
+    const takesPageRequests = pprSup && gtSup
     const ring = pages.takeRun(ringPages)
     const eventLog = pages.takeRun(ringPages)
+    const pprLog = takesPageRequests ? pages.takeRun(ringPages) : undefined
     const completion = pages.take()
     if (ring === undefined || eventLog === undefined || completion === undefined) return undefined
-    places.push({ ring, eventLog, completion })
+    if (takesPageRequests && pprLog === undefined) return undefined
+    setups.push({ iommu, found: each, places: { ring, eventLog, pprLog, completion } })
   }
-  if (deviceTable === undefined) return undefined
-  // What the memory held before must not pass for interrupt fields or for a completed wait.
-  for (let page = 0n; page < BigInt(tablePages); page++) {
-    plan.clearPage(spa(deviceTable + page * pageBytes), 'device table, cleared')
+  for (const { places } of setups) {
+    const { eventLog, pprLog, completion } = places
+    // What the memory held before must not pass for a completed wait.
+    plan.clearPage(completion, 'completion word, cleared')
+    // Nor for an entry: an interrupt may be seen before the entry that it tells of (errata 732, 733).
+    for (const log of pprLog === undefined ? [eventLog] : [eventLog, pprLog]) {
+      for (let page = 0; page < ringPages; page++) {
+        plan.clearPage(spa(log + BigInt(page) * pageBytes), 'log, cleared')
+      }
+    }
   }
-  for (const { completion } of places) plan.clearPage(completion, 'completion word, cleared')
-  plan.fill(
-    deviceTable,
-    tablePages * entriesPerPage,
-    Number(entryBytes),
-    refusedEntry,
-    'device table, all refused',
-  )
-  ports.forEach((port, iommu) => {
-    const place = places[iommu]
-    if (place !== undefined) turnOn(plan, port, iommu, deviceTable, tablePages, place)
-  })
-  return { deviceTable, rings: places.map((place) => CommandRing.create(place)) }
+  return setups
 }
 
-function turnOn(
+/** A device table that refuses every device, with the bits that firmware wants. `undefined` if there is no room for it. */
+export function makeDeviceTable(
   plan: Plan,
-  port: IommuPort,
-  iommu: number,
-  deviceTable: Spa,
-  tablePages: number,
-  place: RingPlace & { readonly eventLog: Spa },
-): void {
-  const efr = decodeEfr(port.readMmio(registers.efr.offset, 8))
-  const efr2 = decodeEfr2(port.readMmio(registers.efr2.offset, 8))
-  const write = (
-    name: 'deviceTableBase' | 'commandBufferBase' | 'eventLogBase' | 'control',
-    value: bigint,
-  ): void => plan.register(iommu, registers[name].offset, value, registers[name].name)
-  const ringBase = (base: Spa): bigint =>
-    encode(commandBufferBaseLayout, { base, lengthLog2: ringLengthLog2 })[0] ?? 0n
-  const features = {
-    coherent: true,
-    cmdBufEn: true,
-    eventLogEn: true,
-    eventIntEn: true,
-    gtEn: efr.gtSup,
-    // Before the enable bit: without it a guest's GCR3 pointer would be read as a system address.
-    gcr3TrpMode: efr2.gcr3TrpModeSup,
-    ephEn: efr.ephSup,
-    hadUpdate: efr.haSup && efr.hdSup ? 3 : 0,
+  pages: PageAllocator,
+  lastDeviceId: number,
+  ranges: Discovery['ranges'],
+): DeviceTablePlace | undefined {
+  const tablePages = tablePagesFor(lastDeviceId)
+  const base = pages.takeRun(tablePages)
+  if (base === undefined) return undefined
+  // What the memory held before must not pass for interrupt fields.
+  for (let page = 0n; page < BigInt(tablePages); page++) {
+    plan.clearPage(spa(base + page * pageBytes), 'device table, cleared')
   }
-  const control = (enable: boolean): bigint =>
-    encode(controlLayout, { ...features, iommuEn: enable })[0] ?? 0n
-  write('control', 0n)
-  write(
-    'deviceTableBase',
-    encode(deviceTableBaseLayout, { base: deviceTable, size: tablePages - 1 })[0] ?? 0n,
-  )
-  write('commandBufferBase', ringBase(place.ring))
-  write('eventLogBase', ringBase(place.eventLog))
-  write('control', control(false))
-  write('control', control(true))
-  if (efr.iaSup)
-    plan.command(iommu, { kind: 'InvalidateIommuAll' }, 'nothing cached before bring-up may stay')
-  plan.wait(iommu)
+  const fill = (first: number, count: number, word: number, value: bigint, what: string): void =>
+    plan.fill(spa(entryAddress(base, first) + BigInt(word * 8)), count, Number(entryBytes), value, what)
+  fill(0, tablePages * entriesPerPage, 0, refusedEntry, 'device table, all refused')
+  for (const { first, last, settings } of settingsRuns(ranges ?? [])) {
+    persistentBits(settings).forEach((bits, word) => {
+      const value = word === 0 ? bits | blockedEntry : bits
+      if (value !== 0n) fill(first, last - first + 1, word, value, 'device table, bits that firmware wants')
+    })
+  }
+  return { base, pages: tablePages }
 }
+
+/** Turns all IOMMUs on with a device table that they share. */
+export function bringUp(
+  plan: Plan,
+  setups: readonly IommuSetup[],
+  table: DeviceTablePlace,
+  scope: Omit<FlushScope, 'invalidateAll'>,
+): void {
+  for (const setup of setups) {
+    openRegisters(plan, setup)
+    turnOn(plan, setup, table)
+    flushIommu(plan, setup, scope)
+  }
+}
+
+/** Flushes one IOMMU whole, in the way that it has. */
+export const flushIommu = (
+  plan: Plan,
+  { iommu, found }: IommuSetup,
+  scope: Omit<FlushScope, 'invalidateAll'>,
+): void => flushWhole(plan, iommu, { ...scope, invalidateAll: decodeEfr(found.features.efr).iaSup })

@@ -6,7 +6,7 @@
 import { attachByRecord, attachDevice, isOn, moveDevice } from './attach.js'
 import { hasGap } from './books.js'
 import type { Books } from './books.js'
-import { foundDevice } from './device.js'
+import { defaultDomainOf } from './default-domain.js'
 import type { Device, DeviceTraits } from './device.js'
 import { blocked } from './domain.js'
 import type { Domain, DomainNumber } from './domain.js'
@@ -16,26 +16,25 @@ import type { GroupMember } from './group.js'
 import { refuse } from './outcome.js'
 import type { Outcome, Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
+import { probeDevice } from './probe.js'
 import { attachPasid, detachPasid } from './process-binding.js'
 import { beginReset, endReset, unplug } from './reset.js'
 import { TableOperations } from './table-operations.js'
 
 /** See the file's comment. */
 export abstract class DeviceOperations extends TableOperations {
-  /** Makes a device known. It is blocked until it is attached. */
-  probe(deviceId: number, group: number, iommu = 0, traits: Partial<DeviceTraits> = {}): Outcome<undefined> {
-    if (this.books.devices.has(deviceId))
-      return refuse('EEXIST', 'device-known', `device ${deviceId} is known already`)
-    if (this.place.ports[iommu] === undefined)
-      return refuse('ENODEV', 'no-such-iommu', `there is no IOMMU ${iommu}`)
-    const beyond = [deviceId, ...(traits.aliases ?? [])].find((id) => id > this.books.lastDeviceId)
-    if (beyond !== undefined)
-      return refuse('ENODEV', 'no-device-table-entry', `the device table has no entry for device ${beyond}`)
-    const device = foundDevice({ deviceId, group, iommu }, traits, blocked)
-    return this.attempt((books, plan) => {
-      books.devices.set(deviceId, device)
-      return moveDevice(books, plan, device, blocked)
-    })
+  /**
+   * Makes a device known, on the default domain of its group; without default domains it is blocked until it is attached.
+   *
+   * @param iommu - the IOMMU that it is behind. Default: the one that the IVRS table says, the first without a table
+   */
+  probe(
+    deviceId: number,
+    group: number,
+    iommu?: number,
+    traits: Partial<DeviceTraits> = {},
+  ): Outcome<undefined> {
+    return this.attempt((books, plan) => probeDevice(books, plan, { deviceId, group, iommu }, traits))
   }
 
   /** Forgets a device that has gone; it is blocked first, with whatever it was on. */
@@ -80,6 +79,13 @@ export abstract class DeviceOperations extends TableOperations {
   /** Blocks a device. */
   detach(deviceId: number): Outcome<undefined> {
     return this.move(deviceId, blocked, attachDevice)
+  }
+
+  /** Attaches a device to the default domain of its group; blocks it, if there is none. */
+  attachDefault(deviceId: number): Outcome<undefined> {
+    const device = this.books.devices.get(deviceId)
+    const domain = device === undefined ? blocked : defaultDomainOf(this.books, device)
+    return this.move(deviceId, domain, attachDevice)
   }
 
   /** Attaches all members of a group, one after the other. */

@@ -18,6 +18,8 @@ export interface DeviceTraits {
   readonly maxPasids: number
   /** Whether it can ask for pages (PRI). */
   readonly pageRequests: boolean
+  /** Whether it is outside of the machine, where anybody may change it. */
+  readonly isUntrusted: boolean
   /** Bits that the platform wants in its entry whatever it is on: four quad-words, lowest first (IVHD settings). */
   readonly persistentBits: readonly bigint[]
 }
@@ -27,6 +29,7 @@ export const plainDevice: DeviceTraits = {
   atsQueueDepth: 0,
   maxPasids: 0,
   pageRequests: false,
+  isUntrusted: false,
   persistentBits: [0n, 0n, 0n, 0n],
 }
 
@@ -66,6 +69,9 @@ export interface Parked {
   readonly features: ReadonlySet<DeviceFeature>
 }
 
+/** One map for all devices that have none, see map-change.ts. */
+export const noProcesses: ReadonlyMap<number, DomainNumber> = new Map()
+
 /** A device that has just been found: blocked, everything off. */
 export const foundDevice = (
   place: Pick<Device, 'deviceId' | 'group' | 'iommu'>,
@@ -78,7 +84,7 @@ export const foundDevice = (
   domain,
   tagKey: undefined,
   gcr3: undefined,
-  processes: new Map(),
+  processes: noProcesses,
   features: new Set(),
   recorded: undefined,
   parked: undefined,

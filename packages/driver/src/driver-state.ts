@@ -4,11 +4,12 @@
  * @packageDocumentation
  */
 import { load64, store64 } from '@nestwalk/hardware'
-import type { IommuPort, Memory } from '@nestwalk/hardware'
+import type { Memory } from '@nestwalk/hardware'
 import { forkBooks, snapshotBooks } from './books.js'
 import type { Books } from './books.js'
 import type { CommandRing } from './command-ring.js'
 import type { DeviceFeature } from './device.js'
+import type { IommuAccess } from './discovery.js'
 import type { DomainNumber } from './domain.js'
 import type { Effect } from './effect.js'
 import { accept, InternalError, refuse } from './outcome.js'
@@ -18,7 +19,7 @@ import { Plan } from './plan.js'
 /** Where a driver runs: what it is given anew when the machine is forked. */
 export interface DriverPlace {
   /** The IOMMUs, in order; they share one device table. */
-  readonly ports: readonly IommuPort[]
+  readonly ports: readonly IommuAccess[]
   /** Physical memory as this driver sees it: a guest's driver takes its guest-physical memory for the system's. */
   readonly memory: Memory
   /** Turns a feature of a device on or off, in its configuration space. Without, nobody does. */
@@ -76,6 +77,9 @@ export abstract class DriverState {
       case 'register':
         this.port(effect.iommu).writeMmio(effect.offset, 8, effect.value)
         return true
+      case 'configuration':
+        this.port(effect.iommu).writeConfig?.(effect.offset, 4, Number(effect.value))
+        return true
       case 'feature':
         this.place.setDeviceFeature?.(effect.deviceId, effect.feature, effect.isOn)
         return true
@@ -113,7 +117,7 @@ export abstract class DriverState {
     return settle(operation(this.books, plan), plan.effects)
   }
 
-  protected port(iommu: number): IommuPort {
+  protected port(iommu: number): IommuAccess {
     const port = this.place.ports[iommu]
     if (port === undefined) throw new InternalError(`there is no IOMMU ${iommu}`)
     return port

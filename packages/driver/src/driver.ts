@@ -8,18 +8,20 @@
  * @packageDocumentation
  */
 import type { Spa } from '@nestwalk/bits'
-import { decodeEfr, decodeEfr2, registers } from '@nestwalk/hardware'
-import type { FeatureRegisters, IommuPort } from '@nestwalk/hardware'
-import { bringUp } from './bring-up.js'
+import { registers } from '@nestwalk/hardware'
+import type { FeatureRegisters } from '@nestwalk/hardware'
+import { boot } from './boot.js'
+import type { DriverOptions } from './boot.js'
+import type { KnownIommu } from './bring-up.js'
 import { forkBooks, isAttached } from './books.js'
-import type { Books } from './books.js'
+import { isDefaultDomain } from './default-domain.js'
+import type { DiscoveryFinding } from './discovery.js'
 import type { DomainNumber, IdentityDomain, NumberedDomain } from './domain.js'
 import { enterDomain, removeDomain } from './domain-entry.js'
-import { DomainIdAllocator } from './domain-id.js'
-import type { DomainIdRules } from './domain-id.js'
 import { noDomain } from './driver-state.js'
 import type { DriverPlace } from './driver-state.js'
 import { FaultOperations } from './fault-operations.js'
+import type { Abilities } from './feature-negotiation.js'
 import { mergeEqualTables } from './gcr3-sharing.js'
 import type { Gcr3Table } from './gcr3-table.js'
 import {
@@ -30,74 +32,26 @@ import {
   whyNoGuestTable,
 } from './mapping.js'
 import { freeNested } from './nesting.js'
-import type { Mutant } from './mutant.js'
 import { accept, refuse } from './outcome.js'
 import type { Outcome } from './outcome.js'
-import { PageAllocator } from './page-allocator.js'
-import type { PageRange } from './page-allocator.js'
 import { Plan } from './plan.js'
-import { perHostTable } from './policies/per-host-table.js'
 import type { DomainIdPolicy } from './policy.js'
-import { TagTable } from './tag-table.js'
+import { shutDown } from './shutdown.js'
+import type { AfterShutdown } from './shutdown.js'
 import type { Tag } from './tag-table.js'
-
-/** What a driver is made with. */
-export interface DriverOptions extends DriverPlace {
-  /** Memory for the driver's own tables and rings. */
-  readonly pages: PageRange
-  /** Default: the DomainID belongs to the domain. */
-  readonly policy?: DomainIdPolicy
-  /** Highest DeviceID of the segment. Default 0xffff. */
-  readonly lastDeviceId?: number
-  /** Highest DomainID to hand out. Default 0xffff. */
-  readonly lastDomainId?: number
-  /** How DomainIDs are handed out and made clean. */
-  readonly domainIds?: Partial<DomainIdRules>
-  /** NpCache of the IOMMUs' PCI capabilities: absent entries may be cached. Default: no. */
-  readonly npCache?: boolean
-  /** Mistakes to make. Default: none. */
-  readonly mutants?: ReadonlySet<Mutant>
-}
 
 /** See the file's comment. */
 export class Driver extends FaultOperations {
   /**
    * Finds the IOMMUs and plans their bring-up; nothing is on until the effects have been carried out.
    *
-   * ENOMEM if the pages do not suffice for device table and rings.
+   * ENOMEM if the pages do not suffice for device table, rings and logs; ENODEV or EINVAL if the IVRS table does not serve.
    */
   static create(options: DriverOptions): Outcome<Driver> {
-    const { ports, memory } = options
-    const plan = new Plan(memory)
-    const pages = PageAllocator.create(options.pages)
-    const lastDeviceId = options.lastDeviceId ?? 0xffff
-    const up = bringUp(plan, pages, ports, lastDeviceId)
-    if (up === undefined) {
-      return refuse('ENOMEM', 'no-bring-up-pages', 'the pages do not suffice for device table and rings')
-    }
-    const books: Books = {
-      policy: options.policy ?? perHostTable,
-      deviceTable: up.deviceTable,
-      lastDeviceId,
-      dirtyIommus: new Set(ports.flatMap((port, iommu) => (canMarkWrites(port) ? [iommu] : []))),
-      npCache: options.npCache ?? false,
-      mutants: options.mutants ?? new Set(),
-      hostLevels: Math.min(...ports.map(hostLevelsOf)),
-      guestLevels: ports.every(hasFiveLevels) ? 5 : 4,
-      devices: new Map(),
-      domains: new Map(),
-      viommus: new Map(),
-      tags: TagTable.create(),
-      ids: DomainIdAllocator.create(options.lastDomainId, options.domainIds),
-      deferred: new Map(),
-      pageRequests: new Map(),
-      pages,
-      nextDomain: 1,
-      nextViommu: 1,
-      gcr3Tables: new Map(),
-      nextGcr3: 1,
-    }
-    return accept(new Driver(options, up.rings, books), plan.effects)
+    const plan = new Plan(options.memory)
+    const booted = boot(options, plan)
+    if ('ok' in booted) return booted
+    return accept(new Driver(options, booted.rings, booted.books), plan.effects)
   }
 
   get policy(): DomainIdPolicy {
@@ -107,6 +61,21 @@ export class Driver extends FaultOperations {
   /** Address of the device table. */
   get deviceTable(): Spa {
     return this.books.deviceTable
+  }
+
+  /** The IOMMUs, in order: what they are, and where their rings and logs lie. */
+  get iommus(): readonly KnownIommu[] {
+    return this.books.iommus
+  }
+
+  /** What the IOMMUs can do together. */
+  get abilities(): Abilities {
+    return this.books
+  }
+
+  /** Where firmware and the hardware do not agree. */
+  get findings(): readonly DiscoveryFinding[] {
+    return this.books.firmware.findings
   }
 
   /** The raw feature registers of an IOMMU. */
@@ -152,7 +121,7 @@ export class Driver extends FaultOperations {
     if (this.books.hostLevels === 0) {
       return refuse('EOPNOTSUPP', 'host-tables-unsupported', 'an IOMMU has no host tables (EFR.HATS is 3)')
     }
-    if (nestParent && !this.place.ports.every(canNest)) {
+    if (nestParent && !this.books.nesting) {
       return refuse('EOPNOTSUPP', 'nesting-unsupported', 'an IOMMU lacks GTSup, GIoSup or GCR3TRPModeSup')
     }
     if (canTrackDirty && !this.books.dirtyIommus.has(iommu)) {
@@ -192,6 +161,9 @@ export class Driver extends FaultOperations {
     return this.attempt((books, plan) => {
       const domain = books.domains.get(number)
       if (domain === undefined) return noDomain(number)
+      if (isDefaultDomain(books, number)) {
+        return refuse('EBUSY', 'default-domain', `domain ${number} is the default domain of a group`)
+      }
       if (domain.kind === 'nested') return freeNested(books, plan, domain)
       if (domain.kind !== 'identity') return freeTable(books, plan, domain)
       if (isAttached(books, number)) return refuse('EBUSY', 'domain-in-use', `domain ${number} is in use`)
@@ -208,6 +180,15 @@ export class Driver extends FaultOperations {
     })
   }
 
+  /**
+   * Blocks every device and gives the IOMMUs up, which go on refusing all requests, or forward all of them.
+   *
+   * Afterwards commands are no longer carried out: the driver has come to its end.
+   */
+  shutDown(after: AfterShutdown = 'refused'): Outcome<undefined> {
+    return this.attempt((books, plan) => shutDown(books, plan, this.place.ports, after))
+  }
+
   /** The same driver on a fork of its machine. */
   fork(place: DriverPlace): Driver {
     return new Driver(
@@ -216,22 +197,4 @@ export class Driver extends FaultOperations {
       forkBooks(this.books),
     )
   }
-}
-
-function hostLevelsOf(port: IommuPort): number {
-  const { hats } = decodeEfr(port.readMmio(registers.efr.offset, 8))
-  return hats === 3 ? 0 : 4 + hats
-}
-
-function canMarkWrites(port: IommuPort): boolean {
-  const { haSup, hdSup } = decodeEfr(port.readMmio(registers.efr.offset, 8))
-  return haSup && hdSup
-}
-
-const hasFiveLevels = (port: IommuPort): boolean =>
-  decodeEfr(port.readMmio(registers.efr.offset, 8)).gats === 1
-
-function canNest(port: IommuPort): boolean {
-  const efr = decodeEfr(port.readMmio(registers.efr.offset, 8))
-  return efr.gtSup && efr.gIoSup && decodeEfr2(port.readMmio(registers.efr2.offset, 8)).gcr3TrpModeSup
 }

@@ -55,6 +55,15 @@ export interface RegisterEffect {
   readonly what: string
 }
 
+/** A write of 32 bits to the configuration space of an IOMMU's PCI function. */
+export interface ConfigurationEffect {
+  readonly kind: 'configuration'
+  readonly iommu: number
+  readonly offset: number
+  readonly value: bigint
+  readonly what: string
+}
+
 /** A feature turned on or off in a device's own configuration space. A device that loses ATS forgets what it cached. */
 export interface FeatureEffect {
   readonly kind: 'feature'
@@ -63,4 +72,5 @@ export interface FeatureEffect {
   readonly isOn: boolean
 }
 
-export type Effect = StoreEffect | FillEffect | CommandEffect | WaitEffect | RegisterEffect | FeatureEffect
+export type Effect =
+  StoreEffect | FillEffect | CommandEffect | WaitEffect | RegisterEffect | ConfigurationEffect | FeatureEffect

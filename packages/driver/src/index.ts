@@ -3,6 +3,12 @@
  *
  * @packageDocumentation
  */
+export type { KnownIommu } from './bring-up.js'
+export type { ConfigurationSpace } from './configuration-space.js'
+export type { SystemDefault } from './default-domain.js'
+export type { DiscoveryFinding, FoundIommu, IommuAccess, LinkFlags } from './discovery.js'
+export type { Abilities } from './feature-negotiation.js'
+export type { AfterShutdown } from './shutdown.js'
 export type { Device, DeviceFeature, DeviceTraits, Parked } from './device.js'
 export type {
   BlockedDomain,
@@ -18,10 +24,11 @@ export type {
 } from './domain.js'
 export type { DomainIdRules } from './domain-id.js'
 export { Driver } from './driver.js'
-export type { DriverOptions } from './driver.js'
+export type { DriverOptions } from './boot.js'
 export type { DriverPlace } from './driver-state.js'
 export type {
   CommandEffect,
+  ConfigurationEffect,
   Effect,
   FeatureEffect,
   FillEffect,

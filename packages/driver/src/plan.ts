@@ -98,4 +98,8 @@ export class Plan {
   register(iommu: number, offset: number, value: bigint, what: string): void {
     this.effects.push({ kind: 'register', iommu, offset, value, what })
   }
+
+  configuration(iommu: number, offset: number, value: bigint, what: string): void {
+    this.effects.push({ kind: 'configuration', iommu, offset, value, what })
+  }
 }

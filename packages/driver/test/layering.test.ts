@@ -25,9 +25,14 @@ const structures = [
   ],
   ...['domainId', 'deviceId', 'formatDeviceId', 'pasid', 'pasidZero'],
 ]
+/** What is read from firmware's IVRS table. */
+const firmware = [
+  ...['Ivrs', 'Ivhd', 'IvhdFlags', 'Ivmd', 'IvrsError', 'DeviceRange'],
+  ...['ivhdsInUse', 'devicesOf', 'deviceSettingBits'],
+]
 const layoutOrCodec = /^\w+Layouts?$|^(encode|decode)[A-Z]\w*$/
 const allowed = (name: string): boolean =>
-  [...port, ...memory, ...structures].includes(name) || layoutOrCodec.test(name)
+  [...port, ...memory, ...structures, ...firmware].includes(name) || layoutOrCodec.test(name)
 
 interface Import {
   readonly from: string

@@ -22,14 +22,7 @@ import type { DriverOptions, DriverPlace, Effect, Outcome, Refusal } from '@nest
 import { expect } from 'vitest'
 
 export interface MachineOptions
-  extends
-    Partial<
-      Pick<
-        DriverOptions,
-        'policy' | 'pages' | 'lastDeviceId' | 'lastDomainId' | 'domainIds' | 'npCache' | 'mutants'
-      >
-    >,
-    Omit<IommuOptions, 'memory'> {
+  extends Partial<Omit<DriverOptions, 'ports' | 'memory'>>, Omit<IommuOptions, 'memory'> {
   readonly memory?: SparseMemory
   readonly iommus?: number
   /** Of all IOMMUs but the first. Default: as the first. */
@@ -162,6 +155,8 @@ export function told(effect: Effect, deviceTable: Spa): string {
       return 'tables'
     case 'register':
       return `register ${hex(BigInt(effect.offset))}`
+    case 'configuration':
+      return `configuration ${hex(BigInt(effect.offset))}`
     case 'wait':
       return 'WAIT'
     case 'feature':

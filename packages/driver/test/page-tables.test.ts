@@ -614,9 +614,9 @@ describe('pages of tables', () => {
   })
 
   it('may run out in the middle of an operation: ENOMEM, and nothing has changed', () => {
-    // Bring-up takes 7 pages, the domain 1.
+    // Bring-up takes 9 pages, the domain 1.
     const few = (more: number): Bench =>
-      new Bench('host', { pages: { first: spa(0x100000n), pages: 8 + more } })
+      new Bench('host', { pages: { first: spa(0x100000n), pages: 10 + more } })
     const attempts: readonly (readonly [number, (bench: Bench) => Outcome<unknown>])[] = [
       [1, (bench) => bench.map(0x5000n, 0x9000n, 0x1000n)],
       [4, (bench) => bench.map(0x3ffff000n, 0x9000n, 0x2000n - 0n)],

@@ -81,7 +81,7 @@ describe('IOAS_MAP', () => {
   })
 
   it('says ENOMEM when the kernel has no page for a table, and maps nothing anywhere', () => {
-    const host = Host.create({ pages: 12 })
+    const host = Host.create({ pages: 14 })
     const { context, ioas } = emptyIoas(host)
     const device = host.run(context.bind(d3))
     const made: ObjectId[] = []
