@@ -5,6 +5,7 @@
  */
 import { parseArgs } from 'node:util'
 import type { ParseArgsConfig } from 'node:util'
+import { costCommand } from './cost.js'
 import { demoCommand } from './demo.js'
 import { linuxCommand } from './linux.js'
 import { exitCode, UsageError } from './output.js'
@@ -19,6 +20,9 @@ const usage = `nestwalk: nested translation on the AMD IOMMU, run and judged
       P is a policy's letter or name, S a scenario's number
   nestwalk replay DIR [--json]
       holds the chip against the recorded translations below a folder
+  nestwalk cost [--devices N] [--groups N] [--iommus N] [--ats N] [--sharing N]
+                [--pasids N] [--worked-example] [--json]
+      DomainIDs, GCR3 pages and commands of each policy, counted by running it
   nestwalk linux [--kernel 7|6.12] [--tables v1|v2] [--levels 4|5]
                  [--features EFR[,EFR2]] [--timeout SECONDS] [--record DIR]
                  [--qemu PROGRAM] [--console] [--json]
@@ -43,6 +47,8 @@ export async function runCommandLine(args: readonly string[], out: Output): Prom
         return demo(rest, out)
       case 'replay':
         return await replay(rest, out)
+      case 'cost':
+        return isHelp(rest) ? showUsage(out) : costCommand(rest, out)
       case 'linux':
         return isHelp(rest) ? showUsage(out) : await linuxCommand(rest, out)
       case 'serve':

@@ -15,6 +15,7 @@ import { sameContent, writeEntry, writeTable } from './gcr3-table.js'
 import type { Gcr3Content, Gcr3Table } from './gcr3-table.js'
 import { allOfTag, flushDevice, flushPasid, flushTagOn, Waits } from './invalidation-plan.js'
 import { everything } from './invalidation-range.js'
+import { MapChange } from './map-change.js'
 import { InternalError } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
@@ -61,7 +62,8 @@ function makeTable(books: Books, plan: Plan, content: Gcr3Content): Gcr3Table | 
   const [root] = pages
   if (root === undefined) throw new InternalError('a GCR3 table has no page')
   books.nextGcr3 += 1
-  const { shape, entries } = content
+  // Where a table says the same already, its entries serve for both.
+  const { shape, entries } = equalTable(books, content) ?? content
   return { number, shape, entries, root, pages, tagKey, devices: [] }
 }
 
@@ -124,11 +126,14 @@ export function setPasid(
   pasid: number,
   domain: DomainNumber | undefined,
 ): Refusal | undefined {
-  for (const number of [...new Set(deviceIds.map((deviceId) => tableOf(books, deviceId).number))]) {
+  const wanted = new Set(deviceIds)
+  const numbers = new Set(deviceIds.map((deviceId) => tableOf(books, deviceId).number))
+  const change = new MapChange(pasid, domain)
+  for (const number of numbers) {
     const table = books.gcr3Tables.get(number)
-    const movers = table?.devices.filter((deviceId) => deviceIds.includes(deviceId)) ?? []
+    const movers = table?.devices.filter((deviceId) => wanted.has(deviceId)) ?? []
     if (table === undefined || movers.length === 0) continue
-    const content = withEntry(table, pasid, domain)
+    const content = { shape: table.shape, entries: change.of(table.entries) }
     const refused =
       movers.length === table.devices.length
         ? changeInPlace(books, plan, table, content, pasid)
@@ -137,13 +142,6 @@ export function setPasid(
   }
   if (books.policy.merging !== 'when-asked') mergeEqualTables(books, plan)
   return undefined
-}
-
-function withEntry({ shape, entries }: Gcr3Content, pasid: number, domain: DomainNumber | undefined) {
-  const changed = new Map(entries)
-  if (domain === undefined) changed.delete(pasid)
-  else changed.set(pasid, domain)
-  return { shape, entries: changed }
 }
 
 function tableOf(books: Books, deviceId: number): Gcr3Table {

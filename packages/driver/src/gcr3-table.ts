@@ -53,6 +53,7 @@ export function levelsLessOneFor(maxPasids: number): number {
 
 /** Whether two tables may be one: the same shape, and the same domain behind each PASID. */
 export function sameContent(a: Gcr3Content, b: Gcr3Content): boolean {
+  if (a.entries === b.entries && a.shape === b.shape) return true
   if (a.entries.size !== b.entries.size) return false
   if (a.shape.levelsLessOne !== b.shape.levelsLessOne || a.shape.guestLevels !== b.shape.guestLevels)
     return false

@@ -11,6 +11,7 @@ import type { Device } from './device.js'
 import type { DomainNumber } from './domain.js'
 import { setPasid } from './gcr3-sharing.js'
 import { membersOf } from './group.js'
+import { MapChange } from './map-change.js'
 import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import { abandonRequests } from './page-request.js'
@@ -39,8 +40,9 @@ export function attachPasid(
     const refused = whyInReset(books, device) ?? whyNoPasid(device, pasid)
     if (refused !== undefined) return refused
   }
+  const change = new MapChange(pasid, process)
   for (const device of devices) {
-    const processes = new Map(device.processes).set(pasid, process)
+    const processes = change.of(device.processes)
     books.devices.set(device.deviceId, { ...device, processes })
   }
   return setPasid(books, plan, deviceIds, pasid, process)
@@ -59,9 +61,9 @@ export function detachPasid(
   if (without !== undefined) {
     return refuse('ENOENT', 'no-such-pasid', `PASID ${pasid} of device ${without.deviceId} has no process`)
   }
+  const change = new MapChange<number, DomainNumber>(pasid, undefined)
   for (const device of devices) {
-    const processes = new Map(device.processes)
-    processes.delete(pasid)
+    const processes = change.of(device.processes)
     books.devices.set(device.deviceId, { ...device, processes })
   }
   const refused = setPasid(books, plan, deviceIds, pasid, undefined)

@@ -8,6 +8,7 @@
 import { moveDevice, switchFeatures } from './attach.js'
 import { hasGap } from './books.js'
 import type { Books } from './books.js'
+import { noProcesses } from './device.js'
 import type { Device } from './device.js'
 import { blocked } from './domain.js'
 import { InternalError, refuse } from './outcome.js'

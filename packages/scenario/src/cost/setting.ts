@@ -24,7 +24,7 @@ export const workedExample: CostSetting = {
   ...{ devices: 8, groups: 4, iommus: 2, atsDevices: 8, sharingGroups: 2, processes: 1 },
 }
 
-const most = { devices: 64, processes: 4095 } as const
+const most = { devices: 64, processes: 4096 } as const
 
 /** @throws RangeError naming the field and its limits */
 export function checkSetting(setting: CostSetting): CostSetting {
