@@ -119,7 +119,10 @@ function readTable(table: Uint8Array): Ivrs | Refusal {
   }
 }
 
-type Found = { readonly iommu: FoundIommu; readonly findings: readonly Omit<DiscoveryFinding, 'iommu'>[] }
+interface Found {
+  readonly iommu: FoundIommu
+  readonly findings: readonly Omit<DiscoveryFinding, 'iommu'>[]
+}
 
 const noCapability = refuse('ENODEV', 'no-iommu-capability', 'the IOMMU has no configuration space')
 

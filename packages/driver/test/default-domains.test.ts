@@ -16,8 +16,9 @@ const ivrs = bytesOf(
 
 const booted = (options: MachineOptions): Machine => Machine.create({ ivrs, ...options })
 
-const probe = (machine: Machine, deviceId: number, group = 1, traits: Partial<DeviceTraits> = {}): void =>
-  void machine.run(machine.driver.probe(deviceId, group, undefined, traits))
+function probe(machine: Machine, deviceId: number, group = 1, traits: Partial<DeviceTraits> = {}): void {
+  machine.run(machine.driver.probe(deviceId, group, undefined, traits))
+}
 
 const kindOf = (driver: Driver, deviceId: number): string | undefined => driver.device(deviceId)?.domain.kind
 
@@ -128,7 +129,7 @@ describe('a DMA domain', () => {
   it('that cannot be made, or cannot hold the maps, leaves nothing behind', () => {
     const short = booted({ systemDefault: 'dma', lastDomainId: 1 })
     probe(short, 0x10)
-    expect(short.refusal(() => short.driver.probe(0x12, 2))).toBe('ENOSPC no-domain-id')
+    expect(short.refusal(() => short.driver.probe(0x12, 2))).toBe('ENOMEM no-domain-id')
     const features = { efr: nestingFeatures.efr & ~0xc00n, efr2: nestingFeatures.efr2 }
     const high = bytesOf(ivhd(range(0x10, 0x1f), {}, features), ivmd({ start: 1n << 51n }))
     const shallow = booted({ systemDefault: 'dma', features, ivrs: high })
