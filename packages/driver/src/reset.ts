@@ -32,7 +32,9 @@ export function endReset(books: Books, plan: Plan, device: Device): Refusal | un
   const { parked } = device
   if (parked === undefined) return refuse('EINVAL', 'not-in-reset', 'the device is not being reset')
   // Linux attaches the processes one by one, to a table of the device's own; a shared one may have them already.
-  const [atOnce, oneByOne] = hasGap(books, 'U17') ? [none, parked.processes] : [parked.processes, none]
+  const [atOnce, oneByOne] = hasGap(books, 'U17')
+    ? [noProcesses, parked.processes]
+    : [parked.processes, noProcesses]
   // Under gap U5 an attach does not turn these on.
   const features = hasGap(books, 'U11') ? device.features : parked.features
   if (parked.domain.kind === 'nested') switchFeatures(plan, device, features)
@@ -56,8 +58,6 @@ export function unplug(books: Books, plan: Plan, device: Device): Refusal | unde
   return refused
 }
 
-const none: Device['processes'] = new Map()
-
 function attachEach(
   books: Books,
   plan: Plan,
@@ -77,7 +77,7 @@ function block(books: Books, plan: Plan, device: Device): Refusal | undefined {
     const refused = detachPasid(books, plan, [device.deviceId], pasid)
     if (refused !== undefined) return refused
   }
-  return moveDevice(books, plan, change(books, device.deviceId, { processes: none }), blocked)
+  return moveDevice(books, plan, change(books, device.deviceId, { processes: noProcesses }), blocked)
 }
 
 function change(books: Books, deviceId: number, what: Partial<Device>): Device {
