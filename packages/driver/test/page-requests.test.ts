@@ -1,5 +1,5 @@
 import { iova, spa } from '@nestwalk/bits'
-import { registers, store64 } from '@nestwalk/hardware'
+import { nestingFeatures, registers, store64 } from '@nestwalk/hardware'
 import type { EndpointOptions, PageRequest } from '@nestwalk/hardware'
 import { requestsPerDevice, viommuMap } from '@nestwalk/driver'
 import type { Effect, Gap, Outcome, RequestGroup } from '@nestwalk/driver'
@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest'
 import { guestEntry } from './guest-entry.js'
 import { mapForGuest } from './guest-tables.js'
 import { Machine, readWrite } from './machine.js'
-import { allEvents, allPageRequests, turnOnPageRequests } from './reports.js'
+import { allEvents, allPageRequests } from './reports.js'
 
 const deviceId = 0x18
 const guestMemory = 0x4000_0000n
@@ -27,7 +27,6 @@ function machineWith(gaps: readonly Gap[] = [], ...endpoints: EndpointOptions[])
   const policy = { ...viommuMap, gaps: new Set(gaps) }
   const machine = Machine.create({ policy, endpoints: endpoints.length > 0 ? endpoints : [able(deviceId)] })
   const { driver } = machine
-  turnOnPageRequests(machine.iommu)
   for (const { deviceId: id } of machine.endpoints) {
     machine.run(driver.probe(id, id, 0, { atsQueueDepth: 8, maxPasids, pageRequests: true }))
   }
@@ -160,6 +159,16 @@ describe('a process is asked for a page', () => {
     machine.run(machine.driver.respond(deviceId, asked!, 'failure'))
     while (machine.advance());
     expect(endpointOf(machine).pageRequestStatus()).toMatchObject({ enabled: false, responseFailure: true })
+  })
+})
+
+it('an IOMMU without page requests has none to take', () => {
+  const { efr, efr2 } = nestingFeatures
+  const machine = Machine.create({ features: { efr: efr & ~2n, efr2 } })
+  expect(machine.driver.takePageRequests(0)).toEqual({
+    ok: true,
+    value: { requests: [], isIncomplete: false },
+    effects: [],
   })
 })
 
