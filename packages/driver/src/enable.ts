@@ -5,7 +5,7 @@
  *
  * @packageDocumentation
  */
-import { decode, encode } from '@nestwalk/bits'
+import { encode } from '@nestwalk/bits'
 import type { Decoded, Spa } from '@nestwalk/bits'
 import {
   commandBufferBaseLayout,
@@ -151,6 +151,3 @@ export function turnOff(plan: Plan, iommu: number, control: bigint, staysOn: boo
   writeControl(plan, iommu, queuesOff, control)
   if (!staysOn) writeControl(plan, iommu, { ...queuesOff, iommuEn: false, irtCacheDis: false }, control)
 }
-
-/** Whether an IOMMU translates, by its control register. */
-export const isOn = (control: bigint): boolean => decode(controlLayout, BigUint64Array.of(control)).iommuEn

@@ -190,6 +190,19 @@ describe('a host booted from the table of two IOMMUs', () => {
     }
   })
 
+  it('believes the capability that absent entries may be cached: what is mapped is reachable at once all the same', () => {
+    const machine = booted({ microArchitecture: { cachesAbsent: true } })
+    const { driver, iommu } = machine
+    machine.run(driver.probe(0x10, 1))
+    const ask = (): string => answer(iommu.request({ deviceId: 0x10, iova: 0x5abcn }))
+    expect(ask()).toBe('fault')
+    const mine = driver.device(0x10)!.domain
+    const number = mine.kind === 'host-table' ? mine.number : 0
+    const lines = machine.tell(driver.map(number, iova(0x5000n), spa(0x200000n), 0x1000n, readWrite))
+    expect(lines.filter((line) => line !== 'tables')).toEqual(['PAGES 1 5000+1000 PDE', 'WAIT'])
+    expect(ask()).toBe('translated 200abc')
+  })
+
   it('has no use for devices where the IOMMUs have no tables at all', () => {
     const features = { efr: (nestingFeatures.efr | 0xc00n) & ~(1n << 4n), efr2: 0n }
     const ivrs = bytesOf(ivhd([select(0x10)], {}, features))
