@@ -1,5 +1,5 @@
 /**
- * The TypeScript in every README runs, and prints what the README says.
+ * The TypeScript in every README and in docs/ runs, and prints what is said there.
  *
  * A ```ts block may be followed by a ```text block with its output. Packages are imported from their sources.
  */
@@ -16,6 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 const readmes = ['packages', 'apps']
   .flatMap((parent) => readdirSync(join(root, parent)).map((name) => join(parent, name, 'README.md')))
+  .concat(readdirSync(join(root, 'docs')).flatMap((name) => (name.endsWith('.md') ? join('docs', name) : [])))
   .map((path) => ({ path, snippets: snippetsOf(readFileSync(join(root, path), 'utf8')) }))
   .filter(({ snippets }) => snippets.length > 0)
 
