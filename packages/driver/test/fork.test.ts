@@ -26,10 +26,16 @@ const operations: readonly ((machine: Machine) => Outcome<unknown>)[] = [
     ({ driver }: Machine) => driver.map(domain, iova(1n << 39n), spa(0x9000n), 0x1000n, readWrite),
     ({ driver }: Machine) => driver.unmap(domain, iova(0n), 1n << 30n),
     ({ driver }: Machine) => driver.unmap(domain, iova(0n), 1n << 40n),
+    ({ driver }: Machine) => driver.unmap(domain, iova(0n), 1n << 39n, 'lazy'),
+    ({ driver }: Machine) => driver.flush(domain),
+    ({ driver }: Machine) => driver.setDirtyTracking(domain, true),
+    ({ driver }: Machine) => driver.readDirty(domain, { first: 0n, last: 1n << 40n }),
   ]),
   ({ driver }) => driver.allocateNested(1, guestEntry(7)),
   ({ driver }) => driver.allocateNested(1, guestEntry(8)),
   ({ driver }) => driver.allocateHostTable(),
+  ({ driver }) => driver.takeEvents(0),
+  ({ driver }) => driver.takePageRequests(0),
   ({ driver }) => driver.allocateGuestTable(),
   ({ driver }) => driver.invalidateForGuest(1, [invalidation(7), invalidation(8)]),
   ...[4, 5, 6].map(
@@ -45,7 +51,7 @@ function prepared(letter: number): Machine {
     pages: { first: spa(0x100000n), pages: 64 },
   })
   devices.forEach((device, i) => machine.run(machine.driver.probe(device, 1 + (i >> 1))))
-  machine.run(machine.driver.allocateHostTable({ nestParent: true }))
+  machine.run(machine.driver.allocateHostTable({ nestParent: true, dirtyTracking: true }))
   machine.run(machine.driver.allocateGuestTable())
   machine.run(machine.driver.createViommu(1))
   machine.run(machine.driver.allocateNested(1, guestEntry(7)))
@@ -59,7 +65,10 @@ function play(machine: Machine, history: readonly number[]): string {
     const outcome = operations[number]!(machine)
     if (outcome.ok) machine.carryOut(outcome.effects)
     else expect(machine.state()).toBe(before)
-    for (const device of devices) machine.iommu.request({ deviceId: device, iova: 0x6abcn })
+    for (const device of devices) {
+      machine.iommu.request({ deviceId: device, iova: 0x6abcn, write: true })
+      machine.iommu.pageRequest({ deviceId: device, address: 0x6000n, group: 1, last: true })
+    }
   }
   return machine.state()
 }
