@@ -266,6 +266,19 @@ describe('a nested device asks its guest (S29)', () => {
   })
 })
 
+it('a fork has requests of its own to answer', () => {
+  const machine = withProcess()
+  logged(machine, {})
+  allPageRequests(machine)
+  const before = machine.state()
+  const fork = machine.fork()
+  fork.run(fork.driver.respond(deviceId, group(4, 3), 'success'))
+  expect(machine.state()).toBe(before)
+  expect(fork.state()).not.toBe(before)
+  machine.run(machine.driver.respond(deviceId, group(4, 3), 'success'))
+  expect(machine.state()).toBe(fork.state())
+})
+
 describe('an answer is refused', () => {
   it('to a group that nobody was asked for, and to one that was answered', () => {
     const machine = withProcess()
