@@ -177,6 +177,13 @@ describe('nobody is asked, and the answer is a failure', () => {
     ['without PASID', { pasid: undefined }, ['failure of 3']],
     ['for PASID 0', { pasid: 0 }, ['failure of 3 for PASID 0']],
     ['for a PASID beyond the device’s last', { pasid: maxPasids }, [`failure of 3 for PASID ${maxPasids}`]],
+    ['for PASID 0, though others follow', { pasid: 0, last: false }, ['failure of 3 for PASID 0']],
+    [
+      'for a PASID beyond the last, though others follow',
+      { pasid: maxPasids, last: false },
+      [`failure of 3 for PASID ${maxPasids}`],
+    ],
+    ['without PASID and without rights: no stop marker', { pasid: undefined, read: false }, ['failure of 3']],
     ['for a PASID without a process', { pasid: 5 }, ['failure of 3 for PASID 5']],
     ['without PASID, though others of the group follow', { pasid: undefined, last: false }, ['failure of 3']],
     ['for a PASID without a process, others of the group follow: not yet', { pasid: 5, last: false }, []],
@@ -310,6 +317,13 @@ describe('an answer is refused', () => {
     machine.run(respond())
   })
 
+  it('never to one that has been complete, whatever the device adds to it', () => {
+    const machine = withProcess()
+    for (const last of [true, false]) logged(machine, { last })
+    allPageRequests(machine)
+    expect(answered(machine, machine.driver.respond(deviceId, group(4, 3), 'success'))).toHaveLength(1)
+  })
+
   it('to another device’s, and to a device that nobody knows', () => {
     const machine = withProcess([], able(deviceId), able(0x20))
     logged(machine, {})
@@ -331,6 +345,13 @@ describe('a stop marker', () => {
       expect(allPageRequests(machine)).toHaveLength(1)
       expect(machine.driver.pendingPageRequests(deviceId)).toEqual([])
     }
+  })
+
+  it('is the last of its group: one that is not waits for the others', () => {
+    const machine = withProcess()
+    logged(machine, { ...marker, last: false })
+    expect(allPageRequests(machine)).toHaveLength(1)
+    expect(machine.driver.pendingPageRequests(deviceId)).toHaveLength(1)
   })
 
   it('of a PASID that has no process any more is not answered', () => {
@@ -375,6 +396,19 @@ describe('what is pending when nobody is left who could answer', () => {
     expect(order).toEqual(['invalid of 3 for PASID 4', 'off'])
   })
 
+  it('of another PASID stays', () => {
+    const machine = withProcess()
+    const { driver } = machine
+    machine.run(driver.attachPasid([deviceId], 5, process))
+    for (const pasid of [4, 5]) logged(machine, { pasid })
+    allPageRequests(machine)
+    expect(answered(machine, driver.detachPasid([deviceId], 4))).toEqual(['invalid of 3 for PASID 4'])
+    expect(driver.pendingPageRequests(deviceId)).toMatchObject([{ pasid: 5, group: 3 }])
+    expect(answered(machine, driver.respond(deviceId, group(5, 3), 'success'))).toEqual([
+      'success of 3 for PASID 5',
+    ])
+  })
+
   it('stays with a guest that moves its device to other guest tables', () => {
     const machine = inGuest()
     const { driver } = machine
@@ -408,7 +442,10 @@ describe('a device that floods', () => {
     const machine = inGuest()
     for (let i = 0; i < requestsPerDevice + 8; i++)
       logged(machine, { last: false, address: BigInt(i) << 12n })
-    expect(allPageRequests(machine)).toHaveLength(requestsPerDevice)
+    const taken = machine.driver.takePageRequests(0)
+    if (!taken.ok) throw new Error(taken.why)
+    expect(taken.value.requests).toHaveLength(requestsPerDevice)
+    expect(answered(machine, taken)).toEqual([])
     logged(machine, {})
     expect(answered(machine, machine.driver.takePageRequests(0))).toEqual(['failure of 3 for PASID 4'])
     expect(machine.driver.pendingPageRequests(deviceId)).toEqual([])
@@ -487,6 +524,8 @@ describe('a page request that the device may not make (INVALID_PPR_REQUEST)', ()
     expect(taken).toMatchObject({
       value: { events: [{ event: { kind: 'InvalidPprRequest' }, to: { kind: 'host' } }] },
     })
+    const [event] = taken.ok ? taken.value.events : []
+    expect((event!.words[0] >> 48n) & 1n).toBe(0n)
     expect(answered(machine, taken)).toEqual(['failure of 3 for PASID 4'])
     refused(machine, { pasid: undefined, group: 9 })
     expect(answered(machine, machine.driver.takeEvents(0))).toEqual(['failure of 9'])
@@ -497,7 +536,9 @@ describe('a page request that the device may not make (INVALID_PPR_REQUEST)', ()
     refused(machine, { last: false })
     refused(machine, { deviceId: 0x77 })
     const taken = machine.driver.takeEvents(0)
-    expect(taken).toMatchObject({ value: { events: [{}, {}] } })
+    expect(taken).toMatchObject({
+      value: { events: [{ to: { kind: 'host' } }, { to: { kind: 'host' }, event: { deviceId: 0x77 } }] },
+    })
     expect(answered(machine, taken)).toEqual([])
   })
 
