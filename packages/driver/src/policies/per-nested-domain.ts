@@ -12,7 +12,7 @@ const keyOf = ({ table, guest }: TaggedDomain): string =>
 export const perNestedDomain: DomainIdPolicy = {
   letter: 'N',
   name: 'per-nested-domain',
-  summary: 'one DomainID for each nested domain; a guest invalidation reaches one of them',
+  summary: 'one DomainID for each nested domain; a guest invalidation reaches one',
   keyOfDomain: keyOf,
   keyOfAttachment: (_device, domain) => keyOf(domain),
   guestInvalidation: 'first',
