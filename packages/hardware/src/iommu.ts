@@ -84,9 +84,7 @@ export class Iommu implements IommuPort {
       cache: parts.interruptCache,
       reportEvent: (event) => {
         const slot = deviceTableCache.slotOf(event[0]! & 0xffff)
-        return (
-          virtual?.routeEvent(slot === 0 ? -1 : slot, event) === true || logEvent(registers, memory, event)
-        )
+        return virtual?.routeEvent(slot, event) === true || logEvent(registers, memory, event)
       },
       writeGaLog: (lo, hi) => logGuestInterrupt(registers, memory, lo, hi),
       count: (source, deviceId, domainId) => this.counting.count(source, 1, deviceId, domainId, -1),

@@ -59,7 +59,7 @@ export class Translator {
     deviceTableCache: DeviceTableCache,
     features: Features,
     private readonly switches: Switches,
-    private readonly platform: Platform,
+    platform: Platform,
   ) {
     const { result } = this
     this.deviceTable = new DeviceTable(
@@ -293,8 +293,7 @@ export class Translator {
 
   /** Whether the exclusion range, which is enabled, applies to a request. */
   private isExcluded(slot: number, pasid: number, lo: number, hi: number): boolean {
-    const { registers, platform } = this
-    if (platform.snp) return false
+    const { registers } = this
     const pool = this.memory.words.array
     const { choices } = this.switches
     if ((pool[slot]! & translationValid) === 0 && choices.exclusionBeforeTv === 'no') return false
