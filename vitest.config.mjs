@@ -17,6 +17,7 @@ export default defineConfig({
       include: ['packages/hardware/src/**/*.ts'],
       exclude: ['**/*.test.ts', '**/*.bench.ts'],
       reporter: ['text', 'html'],
+      thresholds: { lines: 98, branches: 98 },
     },
   },
 })
