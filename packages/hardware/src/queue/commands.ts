@@ -15,7 +15,7 @@ import { controlLo, mmio, status } from '../mmio.js'
 import type { Registers } from '../registers.js'
 import type { Switches } from '../switches.js'
 import type { TranslationCaches } from '../translation-caches.js'
-import { trailingOnesSizeLog2 } from '../walk/address-bits.js'
+import { lowMaskHi, lowMaskLo, trailingOnesSizeLog2 } from '../walk/address-bits.js'
 import { request } from '../walk/answer.js'
 import { atsEnabled } from '../walk/device-entry.js'
 import type { Translator } from '../walk/translate.js'
@@ -227,8 +227,8 @@ export class Commands {
     }
     const flags = switches.choices.prefetchFaults === 'silent' ? request.prefetch : 0
     const step = sizeLog2 > 30 ? 2 ** 30 : 2 ** sizeLog2
-    let pageLo = w2 & ~0xfff
-    let pageHi = w3
+    let pageLo = w2 & ~lowMaskLo(sizeLog2)
+    let pageHi = w3 & ~lowMaskHi(sizeLog2)
     for (let n = w0 >>> 24; n > 0; n--) {
       translator.translate(deviceId, isGuest ? pasid : -1, pageLo, pageHi, flags)
       const next = (pageLo >>> 0) + step
