@@ -52,7 +52,7 @@ describe('a cache of table pages', () => {
       const { words, cache } = newBench(geometry)
       const record = cache.domainRecord(7)
       const found = (lo: number): number[] => {
-        const at = cache.lookupAt(record, 7, 5, lo, 0x12)
+        const at = cache.lookupAt(words.array, record, 7, 5, lo, 0x12)
         const pool = words.array
         if (at < 0) return []
         return [levelOf, flagsOf, sizeLog2Of, frameLoOf, frameHiOf, rightsOf, fillerOf].map((read) =>

@@ -37,27 +37,35 @@ export abstract class TaggedCache extends FoundEntry {
   /**
    * The entry that serves an address, the one with the smallest page if there are several.
    *
+   * @param pool - the machine's words
    * @param record - {@link domainRecord} of `domainId`
    * @param pasid - `withoutPasid` for the host table alone
    * @returns the entry's word index, for readers such as `frameLoOf`, until the cache changes; -1 if there is none
    */
-  lookupAt(record: number, domainId: number, pasid: number, lo: number, hi: number): number {
-    const pool = this.words.array
+  lookupAt(
+    pool: Int32Array,
+    record: number,
+    domainId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+  ): number {
     const scope = scopeIn(record, pasid)
     const tag = entry.tagOf(domainId, pasid)
     const tagHi = entry.tagHiOf(hi >>> 12, pasid)
     const pageLo = (lo >>> 12) | (hi << 20)
-    let sizes = pool[scope + ScopeWord.sizesLo]!
-    while (sizes !== 0) {
-      const bit = 31 - Math.clz32(sizes & -sizes)
-      sizes &= sizes - 1
+    for (let sizes = pool[scope + ScopeWord.sizesLo]!; sizes !== 0; sizes &= sizes - 1) {
+      const bit = lowestBit(sizes)
       const at = this.findLive(pool, scope, pageLo & (-1 << bit), tagHi, tag | entry.sizeBits(12 + bit))
       if (at >= 0) return this.use(at)
     }
-    sizes = pool[scope + ScopeWord.sizesHi]!
-    while (sizes !== 0) {
-      const bit = 31 - Math.clz32(sizes & -sizes)
-      sizes &= sizes - 1
+    return pool[scope + ScopeWord.sizesHi] === 0 ? -1 : this.lookupHuge(pool, scope, tagHi, tag)
+  }
+
+  /** The entry of 2^44 bytes or more that serves an address. */
+  private lookupHuge(pool: Int32Array, scope: number, tagHi: number, tag: number): number {
+    for (let sizes = pool[scope + ScopeWord.sizesHi]!; sizes !== 0; sizes &= sizes - 1) {
+      const bit = lowestBit(sizes)
       const at = this.findLive(pool, scope, 0, tagHi & (-1 << bit), tag | entry.sizeBits(44 + bit))
       if (at >= 0) return this.use(at)
     }
@@ -66,7 +74,7 @@ export abstract class TaggedCache extends FoundEntry {
 
   /** Whether {@link lookupAt} finds an entry; the readers then tell it. */
   lookup(record: number, domainId: number, pasid: number, lo: number, hi: number): boolean {
-    const at = this.lookupAt(record, domainId, pasid, lo, hi)
+    const at = this.lookupAt(this.words.array, record, domainId, pasid, lo, hi)
     if (at < 0) return false
     this.found = at
     return true
@@ -312,22 +320,21 @@ export abstract class TaggedCache extends FoundEntry {
   private probePage(scope: number, tag: number, pageLo: number, tagHi: number): void {
     const pool = this.words.array
     // Entries that are dropped meanwhile may take their size with them, but no size comes up.
-    let sizes = pool[scope + ScopeWord.sizesLo]!
-    while (sizes !== 0) {
-      const bit = 31 - Math.clz32(sizes & -sizes)
-      sizes &= sizes - 1
+    for (let sizes = pool[scope + ScopeWord.sizesLo]!; sizes !== 0; sizes &= sizes - 1) {
+      const bit = lowestBit(sizes)
       const at = this.findLive(pool, scope, pageLo & (-1 << bit), tagHi, tag | entry.sizeBits(12 + bit))
       if (at >= 0) this.drop(at, scope)
     }
-    sizes = pool[scope + ScopeWord.sizesHi]!
-    while (sizes !== 0) {
-      const bit = 31 - Math.clz32(sizes & -sizes)
-      sizes &= sizes - 1
+    for (let sizes = pool[scope + ScopeWord.sizesHi]!; sizes !== 0; sizes &= sizes - 1) {
+      const bit = lowestBit(sizes)
       const at = this.findLive(pool, scope, 0, tagHi & (-1 << bit), tag | entry.sizeBits(44 + bit))
       if (at >= 0) this.drop(at, scope)
     }
   }
 }
+
+/** Number of the lowest bit that is set. */
+const lowestBit = (bits: number): number => 31 - Math.clz32(bits & -bits)
 
 /** Whether two naturally aligned blocks meet, from how their addresses differ and log2 of their sizes. */
 function blocksMeet(unequalLo: number, unequalHi: number, size: number, otherSize: number): boolean {

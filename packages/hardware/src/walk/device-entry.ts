@@ -95,6 +95,9 @@ export function levelFault(pool: Int32Array, at: number, gates: EntryGates, swit
   return noFault
 }
 
+/** Requests without PASID go through the guest table of PASID 0. */
+export const isGiov = (q0Hi: number): boolean => (q0Hi & guestIoProtection) !== 0 && (q0Hi & guestValid) !== 0
+
 /** Low word of the GCR3 root: address bits 14:12, 30:15 and 31 from their three places. */
 export function gcr3RootLo(pool: Int32Array, at: number): number {
   return (
