@@ -150,6 +150,17 @@ describe('the fingerprint of a cache', () => {
     ).toBe(5)
   })
 
+  it('tells every GPA that an entry remembers, both words of it', () => {
+    const after = (gpas: number[]): string => {
+      const { words, cache } = newBench(undefined, { remembersGpas: true })
+      cache.fillTable(cache.domainRecord(1), 1, 0, 0, 0, 12, 0, 0, 0, 0, 1, 0, new Int32Array(gpas), 9)
+      return words.fingerprint().join()
+    }
+    const base = Array.from({ length: 18 }, (_, n) => n << 12)
+    const prints = base.map((_, n) => after(base.with(n, 0x77000)))
+    expect(new Set([after(base), ...prints]).size).toBe(19)
+  })
+
   it('does not cancel out between two caches with the same contents', () => {
     const words = Words.create()
     const empty = words.fingerprint()
