@@ -125,6 +125,47 @@ describe('remembered GPAs', () => {
     }
   })
 
+  it('are copied out, from a place of the list on and as far as it has room, without their sizes', () => {
+    const { cache } = newBench(undefined, options)
+    const record = cache.domainRecord(1)
+    const gpas = Array.from({ length: 5 }, (_, n) => [(n + 1) << 24, n + 8])
+    cache.fill(record, 1, 5, 0, 0, 21, 0, 0, 0, 0, new Int32Array(gpas.flat()), 5)
+    cache.fill(record, 1, 6, 0, 0, 12, 0, 0, 0, 0, all, 9)
+    const copied = (pasid: number, room: number, from: number): [number, number[]] => {
+      expect(cache.lookup(record, 1, pasid, 0, 0)).toBe(true)
+      const into = new Int32Array(room * 2).fill(-1)
+      return [cache.copyGpas(into, from), [...into]]
+    }
+    const none = [-1, -1]
+    expect(copied(5, 5, 0)).toEqual([5, gpas.flat()])
+    expect(copied(5, 9, 2)).toEqual([5, [none, none, ...gpas, none, none].flat()])
+    expect(copied(5, 4, 1)).toEqual([3, [none, ...gpas.slice(0, 3)].flat()])
+    expect(copied(5, 3, 3)).toEqual([0, [none, none, none].flat()])
+    expect(copied(6, 12, 0)).toEqual([9, [...all, none, none, none].flat()])
+  })
+
+  it('are none in a cache that does not keep them', () => {
+    const { cache } = newBench()
+    const record = cache.domainRecord(1)
+    cache.fill(record, 1, 5, 0, 0, 12, 0, 0, 0, 0, all, 9)
+    // What lies behind an entry is another entry.
+    for (let n = 1; n < 9; n++) cache.fill(record, 1, 5, n << 12, n, 12, -1, -1, -1, -1)
+    cache.lookup(record, 1, 5, 0, 0)
+    const into = new Int32Array(18).fill(-1)
+    expect(cache.copyGpas(into, 0)).toBe(0)
+    expect(into).toEqual(new Int32Array(18).fill(-1))
+  })
+
+  it('are as many as the fill says: what else is in its list leaves no trace', () => {
+    const after = (gpas: number[]): string => {
+      const { words, cache } = newBench(undefined, options)
+      cache.fill(cache.domainRecord(1), 1, 5, 0, 0, 12, 0, 0, 0, 0, new Int32Array(gpas), 2)
+      return words.fingerprint().join()
+    }
+    const two = [0x1000, 1, 0x2000, 2]
+    expect(after([...two, 0x3000, 3, 0x4000, 4])).toBe(after(two))
+  })
+
   it('that a cache does not keep may be any: all guest entries of the domain go', () => {
     const { cache } = newBench()
     const record = cache.domainRecord(1)
