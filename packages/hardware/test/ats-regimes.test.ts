@@ -66,6 +66,15 @@ describe('a translation request is answered from the tables that Mode, GV, GIoV 
     expect(spaOf(5)).toMatchObject({ spa: host + hostPages + 0x5000n })
   })
 
+  it('under GIoV with the privilege that PASID 0 brings, where it is brought', () => {
+    const chip = chipOf(bit.giov)
+    chip.put([guestEntryAt(0, 0n), hostPages | 3n])
+    const asked = { deviceId: device, iova: guestPages, supervisor: true }
+    expect(chip.iommu.translationRequest({ ...asked, pasid: 0 })).toMatchObject(granted(host + hostPages))
+    const untagged = chip.iommu.translationRequest(asked)
+    expect(untagged).toMatchObject({ readable: false, writable: false })
+  })
+
   it.each([0, 5])('with GV=0 from none for PASID %s; by choice as one without PASID', (pasid) => {
     const asked = { deviceId: device, pasid, iova: hostAddress }
     expect(chipOf(0n, bit.gv).iommu.translationRequest(asked)).toMatchObject(nothing)
