@@ -7,6 +7,7 @@ import type { CacheGeometry } from '../src/cache/iotlb.js'
 import { entriesOf } from '../src/iotlb-entries.js'
 import { Words } from '../src/memory/words.js'
 import { fill, fingerprint, forkOf, held, newBench, sets } from './cache-bench.js'
+import { runs } from './runs.js'
 
 describe.each<[string, CacheGeometry]>([
   ['hashed', { kind: 'hashed' }],
@@ -41,6 +42,7 @@ describe.each<[string, CacheGeometry]>([
           expect(fingerprint(probed)).toBe(fingerprint(swept))
         },
       ),
+      { numRuns: runs(100) },
     )
   })
 })

@@ -372,6 +372,7 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
           expect(sorted(ofDomain)).toEqual(sorted(live(few)))
         },
       ),
+      { numRuns: runs(100) },
     )
   })
 
