@@ -4,6 +4,7 @@
  * @packageDocumentation
  */
 export * from './vfio-user/index.js'
+export * from './differential/index.js'
 export { InteropError } from './interop-error.js'
 export { fetchQemu, ownQemu } from './qemu/fetch-qemu.js'
 export type { QemuBinary } from './qemu/qemu-binary.js'
