@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { CommandOutcome } from '../src/queue/command-outcome.js'
 import { ats, at, bit, Chip, fullChip, is } from './rig-chip.js'
-import { VirtualRig } from './virtual-rig.js'
+import { vfc, VirtualRig } from './virtual-rig.js'
 
 type Command = readonly [lo: bigint, hi: bigint]
 
@@ -42,6 +42,18 @@ describe.each([
     const chip = Chip.create()
     chip.command([base | (3n << guestAt), 0n])
     expect(chip.hasStatus(is.cmdBufRun)).toBe(false)
+  })
+})
+
+describe('RESET_VMMIO without vCmd', () => {
+  it.each([0, 3])('keeps the registers of the command queue of guest %d', (guestId) => {
+    const rig = VirtualRig.create()
+    rig.addGuest(guestId)
+    const before = rig.readControl(guestId, vfc.command)
+    expect(before).not.toBe(0n)
+    outcomeOf(rig, [0xa000000000000000n | BigInt(guestId), 0n])
+    expect(rig.readControl(guestId, vfc.command)).toBe(before)
+    expect(rig.readControl(guestId, vfc.event)).toBe(0n)
   })
 })
 

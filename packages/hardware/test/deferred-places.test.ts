@@ -190,6 +190,20 @@ describe('the places', () => {
     expect(carriedOut).toEqual(upTo(40).map(command))
     const untouched = words.array.filter((word) => word === -1)
     expect(untouched).toHaveLength(16)
+    expect(words.allocate(0)).toBeGreaterThanOrEqual(16 + 16 * 6)
+  })
+
+  it('keep what has to wait: neither a seventeenth nor the end of all comes before it', () => {
+    const { words, deferred, carriedOut, commands } = bench()
+    const waiting = { carryOut: () => CommandOutcome.waits }
+    for (const n of upTo(16)) expect(deferred.put(waiting, ...command(n))).toBe(true)
+    const before = words.fingerprint()
+    expect(deferred.put(waiting, ...command(16))).toBe(false)
+    expect(deferred.drain(waiting)).toBe(false)
+    expect(words.fingerprint()).toEqual(before)
+    expect(deferred.drain(commands)).toBe(true)
+    expect(carriedOut).toEqual(upTo(16).map(command))
+    expect(deferred.drain(waiting)).toBe(true)
   })
 
   it('leave no trace once all is carried out', () => {

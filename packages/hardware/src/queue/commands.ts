@@ -210,7 +210,7 @@ export class Commands {
   }
 
   private prefetch(w0: number, w1: number, w2: number, w3: number): CommandOutcome {
-    const { switches, translator, caches } = this.targets
+    const { memory, switches, translator, caches } = this.targets
     if ((w0 & 0x00ff0000) !== 0 || (w1 & 0x0ff00000) !== 0 || (w2 & 0xfea) !== 0)
       return CommandOutcome.illegal
     const isGuest = (w2 & 4) !== 0
@@ -221,9 +221,11 @@ export class Commands {
     const deviceId = w0 & 0xffff
     if ((w2 & 0x10) !== 0) {
       const slot = translator.deviceTable.entryOf(deviceId, false)
-      const domainId = slot < 0 ? -1 : this.targets.memory.words.array[slot + 2]! & 0xffff
-      if (domainId >= 0 && isGuest) caches.invalidateGuest(domainId, pasid, w2, w3, sizeLog2, false)
-      else if (domainId >= 0) caches.invalidateHost(domainId, w2, w3, sizeLog2, false)
+      if (slot >= 0) {
+        const domainId = memory.words.array[slot + 2]! & 0xffff
+        if (isGuest) caches.invalidateGuest(domainId, pasid, w2, w3, sizeLog2, false)
+        else caches.invalidateHost(domainId, w2, w3, sizeLog2, false)
+      }
     }
     const flags = switches.choices.prefetchFaults === 'silent' ? request.prefetch : 0
     const step = sizeLog2 > 30 ? 2 ** 30 : 2 ** sizeLog2
