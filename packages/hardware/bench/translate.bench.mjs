@@ -19,7 +19,7 @@ import {
 } from './cases.mjs'
 import { heapGrowth } from './heap.mjs'
 import { hooksOff } from './hooks.mjs'
-import { buildMachine, deviceCount, firstDeviceId, readsPerWalk } from './image.mjs'
+import { buildMachine, deviceCount, firstDeviceId, readsPerWalk, requestWords } from './image.mjs'
 import { compileNative } from './native.mjs'
 import { isOver, printTable } from './report.mjs'
 
@@ -203,15 +203,16 @@ async function loadBounds() {
 
 /** Offsets in the window of what one pass reads, in order. */
 function loadsOf(machine) {
-  const { iommu, trees, windowBase } = machine
-  const { pasids, lo, hi } = machine.requests
+  const { iommu, requests, trees, windowBase } = machine
   const offsets = []
   const read = (kind, spaLo, spaHi) => {
     if (kind !== 'device-table') offsets.push(spaHi * 2 ** 32 + (spaLo >>> 0) - windowBase)
   }
   iommu.watch({ read, store: () => {} })
   // Answers do not matter here, only where the walks went.
-  for (let n = 0; n < trees; n++) iommu.translate(firstDeviceId, pasids[n], lo[n], hi[n], request.fresh)
+  for (let at = 0; at < requests.length; at += requestWords) {
+    iommu.translate(firstDeviceId, requests[at], requests[at + 1], requests[at + 2], request.fresh)
+  }
   iommu.watch(null)
   if (offsets.length !== trees * readsPerWalk) throw new Error(`${offsets.length} reads of ${trees} walks`)
   return offsets

@@ -94,10 +94,7 @@ export class HashedTable {
 
   /** The word index of the entry with a tag, dead or alive; -1 if there is none. */
   find(pool: Int32Array, lo: number, hi: number, tag: number): number {
-    // Each `| 0` tells the compiler what it cannot know of arguments, and would make doubles of: int32.
-    const pageLo = lo | 0
-    const pageHi = hi | 0
-    const hash = tagHash(pageLo, pageHi, tag | 0)
+    const hash = tagHash(lo, hi, tag)
     const index = pool[this.head + HeadWord.index]!
     const log2 = pool[this.head + HeadWord.indexLog2]!
     for (let slot = hash >>> (32 - log2); ; slot = (slot + 1) & ((1 << log2) - 1)) {
@@ -106,9 +103,9 @@ export class HashedTable {
       if ((word ^ (hash << Place.markShift)) >>> Place.markShift !== 0) continue
       const at = (word & Place.mask) << Place.shift
       if (
-        pool[at + EntryWord.pageLo] === pageLo &&
+        pool[at + EntryWord.pageLo] === lo &&
         pool[at + EntryWord.tag] === tag &&
-        pool[at + EntryWord.pageHi] === pageHi
+        pool[at + EntryWord.pageHi] === hi
       )
         return at
     }

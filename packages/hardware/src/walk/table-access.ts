@@ -178,7 +178,7 @@ export class TableAccess {
   ): Fault {
     const { result, tables } = this
     const isFresh = (flags & RequestFlag.fresh) !== 0
-    const parts = isFresh || pasid === withoutPasid || !this.hasHostTable(slot) ? null : this.parts
+    const parts = this.parts === null || isFresh || !this.isNested(slot, pasid) ? null : this.parts
     if (this.modelsWalkCaches) this.beginWithCaches(deviceId, domainId, isFresh)
     result[ResultWord.source] = Source.walk
     result[ResultWord.filler] = deviceId
@@ -205,8 +205,8 @@ export class TableAccess {
     return noFault
   }
 
-  private hasHostTable(slot: number): boolean {
-    return (this.memory.words.array[slot]! & 0xe00) !== 0
+  private isNested(slot: number, pasid: number): boolean {
+    return pasid !== withoutPasid && (this.memory.words.array[slot]! & 0xe00) !== 0
   }
 
   private beginWithCaches(deviceId: number, domainId: number, isFresh: boolean): void {
