@@ -1,7 +1,7 @@
 /** Entries of host tables, each kind at each level: what is a leaf and of which size, what leads on, and what faults. */
 import { describe, expect, it } from 'vitest'
 import { nestingFeatures } from '../src/index.js'
-import { Chip } from './chip.js'
+import { Chip, quietControl, register } from './chip.js'
 import type { ChipOptions } from './chip.js'
 
 const device = 5
@@ -124,6 +124,24 @@ describe.each(levels)('an entry of a table of level %d', (level) => {
       const above = iova | (1n << bit)
       expect(askBy(readWrite | 0xe01n, chip, level, above), `bit ${bit}`).toEqual(notPresent)
       expect(askBy(readWrite | 0xe01n, other, level, above), `bit ${bit}`).toEqual(badLevel)
+    }
+  })
+})
+
+describe('bits 58:57 of a leaf', () => {
+  it('tell the state of a page’s migration, where that is there and on, and are reserved otherwise', () => {
+    const migrating = 1n << 56n
+    for (const hasFeature of [false, true]) {
+      const efr2 = (nestingFeatures.efr2 & ~4n) | (hasFeature ? 4n : 0n)
+      const chip = chipOf(1, { features: { ...nestingFeatures, efr2 } })
+      for (const isOn of [false, true, false]) {
+        chip.write(register.control, quietControl | (isOn ? migrating : 0n))
+        for (const bit of [57n, 58n]) {
+          const expected = hasFeature && isOn ? { spa: 0x4000000000n, sizeLog2: 12 } : reserved
+          expect(askBy(readWrite | 0x4000000001n | (1n << bit), chip, 1, 0n)).toEqual(expected)
+        }
+        expect(askBy(readWrite | 0x4000000001n | (1n << 56n), chip, 1, 0n)).toEqual(reserved)
+      }
     }
   })
 })
