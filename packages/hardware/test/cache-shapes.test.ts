@@ -68,6 +68,39 @@ describe('the geometry of a cache', () => {
   )
 })
 
+describe.each<[string, CacheGeometry]>([
+  ['hashed', { kind: 'hashed', capacityLog2: 6 }],
+  ['LRU', sets(1, 3, 'lru')],
+  ['random', sets(1, 3, 'random')],
+])('a new cache, %s,', (_, geometry) => {
+  it('is made in its own machine, whichever fork was used last', () => {
+    const words = Words.create()
+    words.allocate(1)
+    const fork = words.fork()
+    const before = fork.fingerprint()
+    fork.activate()
+    const bench = { words, cache: createIotlb(words, geometry) }
+    for (const page of [2, 4, 6, 2]) fill(bench, page)
+    expect(held(bench).sort()).toEqual([2, 4, 6])
+    fill(bench, 8)
+    expect(has(bench, 8)).toBe(true)
+    const plain = newBench(geometry)
+    for (const page of [2, 4, 6, 2, 8]) fill(plain, page)
+    has(plain, 8)
+    expect(held(bench)).toEqual(held(plain))
+    expect(fork.fingerprint()).toEqual(before)
+  })
+
+  it('touches no words but its own', () => {
+    const bench = newBench(geometry)
+    const { words } = bench
+    const next = words.allocate(64)
+    for (let page = 0; page < 100; page++) fill(bench, page)
+    bench.cache.invalidateDomain(1)
+    expect([...words.activate().subarray(next, next + 64)]).toEqual(new Array(64).fill(0))
+  })
+})
+
 describe('a set', () => {
   it.each(['lru', 'fifo', 'random'] as const)(
     'takes pages 2^setsLog2 apart, and no others: %s',
