@@ -87,6 +87,8 @@ export function pageInvalidation(machine) {
   fill(machine, 0, count)
   expectEntries(iommu, count)
   for (let n = 0; n < count; n++) commands.putPage(domainOf(0), ...requestAt(requests, n))
+  // The processor's caches as they are in a pass that is timed.
+  fill(machine, 0, count)
   const nanoseconds = drain(machine, count)
   expectEntries(iommu, 0)
   return nanoseconds

@@ -185,10 +185,18 @@ export abstract class TaggedCache extends FoundEntry {
     const scope = scopeIn(this.domains.record(domainId), pasid)
     if (this.words.array[scope + ScopeWord.live] === 0) return
     const tag = entry.tagOf(domainId, pasid)
-    if (sizeLog2 === 12) {
-      this.probePage(scope, tag, (lo >>> 12) | (hi << 20), entry.tagHiOf(hi >>> 12, pasid))
-      return
-    }
+    if (sizeLog2 === 12) this.probePage(scope, tag, (lo >>> 12) | (hi << 20), entry.tagHiOf(hi >>> 12, pasid))
+    else this.invalidateBlock(scope, tag, pasid, lo, hi, sizeLog2)
+  }
+
+  private invalidateBlock(
+    scope: number,
+    tag: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    sizeLog2: number,
+  ): void {
     const pageLo = ((lo >>> 12) | (hi << 20)) & ~lowMaskLo(sizeLog2 - 12)
     const pageHi = (hi >>> 12) & ~lowMaskHi(sizeLog2 - 12)
     // One probe for each page of each size present, unless looking at every entry is cheaper.
@@ -325,6 +333,12 @@ export abstract class TaggedCache extends FoundEntry {
       const at = this.findLive(pool, scope, pageLo & (-1 << bit), tagHi, tag | entry.sizeBits(12 + bit))
       if (at >= 0) this.drop(at, scope)
     }
+    if (pool[scope + ScopeWord.sizesHi] !== 0) this.probeHuge(scope, tag, tagHi)
+  }
+
+  /** The same for entries of 2^44 bytes or more. */
+  private probeHuge(scope: number, tag: number, tagHi: number): void {
+    const pool = this.words.array
     for (let sizes = pool[scope + ScopeWord.sizesHi]!; sizes !== 0; sizes &= sizes - 1) {
       const bit = lowestBit(sizes)
       const at = this.findLive(pool, scope, 0, tagHi & (-1 << bit), tag | entry.sizeBits(44 + bit))

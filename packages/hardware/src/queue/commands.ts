@@ -76,6 +76,19 @@ export class Commands {
    */
   carryOut(w0: number, w1: number, w2: number, w3: number, lo: number, hi: number): CommandOutcome {
     this.lastOpcode = w1 >>> 28
+    // The command that there is most of; the others share a function that is too large to be compiled into the queue's.
+    if (this.lastOpcode === CommandOpcode.invalidateIommuPages) return this.invalidatePages(w0, w1, w2, w3)
+    return this.carryOutOther(w0, w1, w2, w3, lo, hi)
+  }
+
+  private carryOutOther(
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    lo: number,
+    hi: number,
+  ): CommandOutcome {
     switch (this.lastOpcode) {
       case CommandOpcode.completionWait:
         return this.completionWait(w0, w1, w2, w3)
@@ -83,8 +96,6 @@ export class Commands {
         if (!namesOnlyDevice(w0, w1, w2, w3)) return CommandOutcome.illegal
         if (!this.checksOnly) this.targets.deviceTableCache.invalidate(w0)
         return CommandOutcome.done
-      case CommandOpcode.invalidateIommuPages:
-        return this.invalidatePages(w0, w1, w2, w3)
       case CommandOpcode.invalidateIotlbPages:
         return this.invalidateIotlbPages(w0, w1, w2, w3, lo, hi)
       case CommandOpcode.invalidateInterruptTable:
