@@ -48,6 +48,20 @@ describe('IO_PAGE_FAULT', () => {
     }
   })
 
+  it('for TV=0 tells the DomainID of the entry, by choice 0', () => {
+    for (const [tv0Domain, domain] of [
+      ['stored', 5n],
+      ['zero', 0n],
+    ] as const) {
+      const chip = chipOf([1n, 5n], { switches: { tv0Domain } })
+      expect(eventOf(chip, {})).toEqual([0x2000000000000005n | (domain << 32n), iova])
+      // Others tell it whatever the choice.
+      chip.setDte(6, [3n, 6n])
+      const other = event('00000006 20500006 00001abd 00007f00')
+      expect(eventOf(chip, { deviceId: 6 })).toEqual(other)
+    }
+  })
+
   it('tells RW of writes', () => {
     expect(eventOf(chipOf(), { pasid, write: true })).toEqual(event('00010005 20252345 00001abd 00007f00'))
     expect(eventOf(chipOf(), { write: true })).toEqual(event('00000005 20200005 00001abd 00007f00'))
@@ -110,8 +124,9 @@ describe('INVALID_DEVICE_REQUEST', () => {
 })
 
 describe('a request that is aborted in silence', () => {
-  it('has no event', () => {
+  it('has no event, nor that of an earlier one', () => {
     const chip = chipOf()
+    eventOf(chip, {})
     const answer = chip.iommu.request({ deviceId: device, iova: 0xfe00001000n, pasid, write: true })
     expect(answer).toMatchObject({ kind: 'fault', event: [0n, 0n], logged: false })
     expect(chip.takeEvents()).toEqual([])
