@@ -91,7 +91,7 @@ export class DeviceTable {
   private readEntry(slot: number, deviceId: number, isFresh: boolean): number {
     const controlHigh = this.registers.hi(mmio.control)
     const segmentsLog2 = Math.min((controlHigh >>> 2) & 7, this.features.segmentsLog2)
-    const segment = segmentsLog2 === 0 ? 0 : deviceId >>> (16 - segmentsLog2)
+    const segment = deviceId >>> (16 - segmentsLog2)
     const base = segment === 0 ? mmio.deviceTableBase : mmio.deviceTableSegment1 + (segment - 1) * 8
     const baseLo = this.registers.lo(base)
     const index = deviceId & (0xffff >>> segmentsLog2)
