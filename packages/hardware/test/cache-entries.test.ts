@@ -47,6 +47,40 @@ describe.each<[string, CacheGeometry]>([
   })
 })
 
+describe.each<[string, CacheGeometry]>([
+  ['hashed', { kind: 'hashed' }],
+  ['set-associative', sets(5, 16, 'lru')],
+])('an invalidation in a %s cache', (_, geometry) => {
+  const allSizes = Array.from({ length: 52 }, (_, n) => 12 + n)
+
+  it.each([withoutPasid, 5])('of one page drops entries of all sizes that serve it, PASID %d', (pasid) => {
+    for (const size of allSizes) {
+      const { cache } = newBench(geometry)
+      const record = cache.domainRecord(1)
+      // The page of all ones, and its neighbour of the same size.
+      const beside = size < 32 ? [-1 & ~(2 ** size), -1] : [-1, -1 & ~(2 ** (size - 32))]
+      cache.fill(record, 1, pasid, -1, -1, size, 0, 0, 0, 0)
+      cache.fill(record, 1, pasid, beside[0]!, beside[1]!, size, 0, 0, 0, 0)
+      expect(cache.liveCount()).toBe(2)
+      cache.invalidateRange(1, pasid, -1, -1, 12)
+      expect(cache.lookup(record, 1, pasid, -1, -1), `2^${size}`).toBe(false)
+      expect(cache.lookup(record, 1, pasid, beside[0]!, beside[1]!), `2^${size}`).toBe(true)
+    }
+  })
+
+  it.each([
+    [13, 4, 5],
+    [14, 4, 7],
+    [15, 0, 7],
+  ])('of 2^%d bytes drops the pages from %d to %d', (size, first, last) => {
+    const bench = newBench(geometry)
+    const pages = Array.from({ length: 100 }, (_, n) => n)
+    for (const page of pages) fill(bench, page)
+    bench.cache.invalidateRange(1, withoutPasid, 5 << 12, 0, size)
+    expect(held(bench).sort((a, b) => a - b)).toEqual(pages.filter((page) => page < first || page > last))
+  })
+})
+
 describe('a cache of table pages', () => {
   it.each<CacheGeometry>([{ kind: 'hashed' }, sets(4, 4, 'lru')])(
     'keeps frames and levels as they are, and gives the smallest span first: %j',
