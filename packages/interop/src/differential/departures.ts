@@ -42,7 +42,7 @@ export const agreedDifferences = {
   },
   'mode-0-without-checks': {
     hardware: 'Mode 0 honours IR and IW, and logs.',
-    qemu: 'DMA passes unchecked; before DTE invalidation, refused without event.',
+    qemu: 'DMA passes unchecked once the entry is invalidated; else no event tells.',
   },
   'suppression-ignored': {
     hardware: 'SA and SE suppress page fault events.',
@@ -155,8 +155,8 @@ export type Departure = keyof typeof agreedDifferences
 
 /** What cases do not have, and why: nothing can be compared there. */
 export const notGenerated: readonly string[] = [
-  'Writes to FEEx_xxxx: they are interrupts, and no processor runs to take them.',
-  'Reads of FEEx_xxxx, and the HyperTransport hole: QEMU treats both as memory.',
+  'The interrupt range FEEx_xxxx: no processor runs to take interrupts.',
+  'The HyperTransport hole: QEMU takes it for memory.',
   'Requests with PASID, ATS, PRI: QEMU has no device that makes them.',
   'Guest tables: QEMU announces GTSup and walks host tables only.',
   'Base registers written while their queue runs: undefined.',

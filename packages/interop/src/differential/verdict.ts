@@ -10,7 +10,7 @@ import { discrepanciesOf } from './compare.js'
 import type { Discrepancy } from './compare.js'
 import type { Departure } from './departures.js'
 import type { DifferentialCase } from './differential-case.js'
-import type { Observation, StepObservation } from './observation.js'
+import type { Observation } from './observation.js'
 
 /** What the four machines showed of a case. */
 export interface Testimony {
@@ -54,11 +54,12 @@ export function judge(testCase: DifferentialCase, said: Testimony): Verdict {
 
 /** Of events only code and DeviceID are compared; that the rest is not alike is listed like all that is not alike. */
 function operandDepartures({ ours, qemu }: Testimony): Departure[] {
-  const operands = (step: StepObservation): string => step.events.map(({ lo, hi }) => `${lo} ${hi}`).join()
-  const differ = ours.steps.some((step, n) => {
-    const beside = qemu.steps[n]
-    return beside !== undefined && step.events.length > 0 && operands(step) !== operands(beside)
-  })
+  const differ = ours.steps.some(({ events }, n) =>
+    events.some((event, k) => {
+      const beside = qemu.steps[n]?.events[k]
+      return beside !== undefined && (beside.lo !== event.lo || beside.hi !== event.hi)
+    }),
+  )
   return differ ? ['event-operands'] : []
 }
 
