@@ -92,12 +92,16 @@ describe.each<[string, CacheGeometry]>([
   })
 
   it('touches no words but its own', () => {
-    const bench = newBench(geometry)
-    const { words } = bench
-    const next = words.allocate(64)
+    const words = Words.create()
+    const before = words.allocate(64)
+    const bench = { words, cache: createIotlb(words, geometry) }
+    const after = words.allocate(64)
     for (let page = 0; page < 100; page++) fill(bench, page)
     bench.cache.invalidateDomain(1)
-    expect([...words.activate().subarray(next, next + 64)]).toEqual(new Array(64).fill(0))
+    const pool = words.activate()
+    for (const others of [before, after]) {
+      expect([...pool.subarray(others, others + 64)]).toEqual(new Array(64).fill(0))
+    }
   })
 })
 
