@@ -6,12 +6,21 @@
  * With `--skip-unavailable` a mirror that does not serve QEMU is told of, and is no failure. Ends with 0 if nothing
  * differs but as agreed, 1 if something does or QEMU fails, 2 for wrong usage. The last line is `N passed, N failed`.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { build, notReady, root } from './workspace.mjs'
 
+const known = {
+  cases: { type: 'string' },
+  seed: { type: 'string' },
+  case: { type: 'string' },
+  out: { type: 'string' },
+  qemu: { type: 'string' },
+  'skip-unavailable': { type: 'boolean' },
+  json: { type: 'boolean' },
+}
 const usage = { cases: 2000, seed: 1 }
 /** How long QEMU may be silent: a busy machine is no failure. */
 const timeoutSeconds = 60
@@ -27,28 +36,25 @@ if (options !== undefined) {
 /** The command line; undefined, with the exit code set, if it is wrong. */
 function read() {
   try {
-    const { values } = parseArgs({
-      options: {
-        cases: { type: 'string' },
-        seed: { type: 'string' },
-        case: { type: 'string' },
-        out: { type: 'string' },
-        qemu: { type: 'string' },
-        'skip-unavailable': { type: 'boolean' },
-        json: { type: 'boolean' },
-      },
-    })
+    const { values } = parseArgs({ options: known })
     if (values.case !== undefined && (values.cases ?? values.seed) !== undefined) {
       throw new UsageError('--case reruns one file: leave --cases and --seed out')
     }
+    const out = values.out ?? '.'
+    if (!(statSync(out, { throwIfNoEntry: false })?.isDirectory() ?? false)) {
+      throw new UsageError(`--out is ${out}: it has to be a folder that is there`)
+    }
     return {
       ...values,
+      out,
       cases: integer('cases', values.cases ?? String(usage.cases), 1, 10_000_000),
       seed: integer('seed', values.seed ?? String(usage.seed), 0, 2 ** 32 - 1),
     }
   } catch (error) {
-    if (!(error instanceof UsageError) && !String(error.code).startsWith('ERR_PARSE_ARGS')) throw error
-    console.error(`interop:qemu: ${error.message.split('\n')[0]}`)
+    const isOfParser = String(error.code).startsWith('ERR_PARSE_ARGS')
+    if (!(error instanceof UsageError) && !isOfParser) throw error
+    const options = Object.keys(known).map((name) => `--${name}`)
+    console.error(`interop:qemu: ${isOfParser ? `the options are ${options.join(', ')}` : error.message}`)
     process.exitCode = 2
     return undefined
   }
@@ -66,7 +72,7 @@ async function run(chosen) {
   const interop = await import(join(root, 'packages', 'interop', 'dist', 'index.js'))
   const say = chosen.json ? console.error : console.log
   try {
-    const testCase = chosen.case === undefined ? undefined : interop.readCase(readText(chosen.case))
+    const testCase = chosen.case === undefined ? undefined : caseIn(interop, chosen.case)
     const qemu = await qemuFor(interop, chosen, say)
     if (qemu === undefined) return
     say(`QEMU ${qemu.version}`)
@@ -79,10 +85,11 @@ async function run(chosen) {
   }
 }
 
-function readText(path) {
+function caseIn({ readCase, InteropError }, path) {
   try {
-    return readFileSync(path, 'utf8')
+    return readCase(readFileSync(path, 'utf8'))
   } catch (error) {
+    if (error instanceof InteropError) throw new UsageError(`${path}: ${error.message}`)
     throw new UsageError(`${path} cannot be read (${error.code}): give a case file to --case`)
   }
 }
@@ -136,7 +143,7 @@ async function runCases(interop, qemu, chosen, say) {
 }
 
 /** Writes a case where the user finds it. */
-function keep({ writeCase, InteropError }, testCase, { out = '.' }, name) {
+function keep({ writeCase, InteropError }, testCase, { out }, name) {
   const path = join(out, `qemu-difference-${name}.json`)
   try {
     writeFileSync(path, writeCase(testCase))

@@ -3,9 +3,9 @@ import { arena, control } from '../src/differential/arena.js'
 import type { CommandWords, DifferentialCase, Step } from '../src/differential/differential-case.js'
 
 /** 00:03.0 is the first of the arena's devices. */
-export const firstDevice = 0x18
+const firstDevice = 0x18
 
-export const invalidateFirst: CommandWords = [0x2000_0000_0000_0018n, 0n]
+const invalidateFirst: CommandWords = [0x2000_0000_0000_0018n, 0n]
 
 /** V, TV, IR, IW and a table of three levels at the first page of the tables. */
 export const translatingEntry = 0x6000_0000_0000_0603n | BigInt(arena.tables)

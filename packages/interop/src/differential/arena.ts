@@ -23,7 +23,6 @@ export const arena = {
   deviceTablesEnd: 0x110000,
   /** What COMPLETION_WAIT may store to. */
   stores: 0x110000,
-  storesEnd: 0x111000,
   /** Where each device writes what it has read, a page each. */
   dump: 0x114000,
   /** What is put into each device's buffer before a case, a page each. */
@@ -101,7 +100,7 @@ export const arenaFeatures = { efr: 0x29d3n, efr2: 0n } as const
 
 /** Room for one DMA in a device's buffer, in bytes, and how many there is room for in each direction. */
 export const slotBytes = 16
-export const slotsPerDevice = 128
+const slotsPerDevice = 128
 
 /** Half a device's buffer: what it reads goes below, what it writes comes from above. */
 export const halfBufferBytes = slotBytes * slotsPerDevice

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import { pageBytes, register } from './arena.js'
+import { pageBytes } from './arena.js'
 import { ringAddress, ringBytes } from './differential-case.js'
 import type { DifferentialCase, Step } from './differential-case.js'
 import { sampledRegisters } from './operations.js'
@@ -107,11 +107,4 @@ function changedWords(
     }
   }
   return words
-}
-
-/** What is shown of a register by its offset. */
-export const registerNames: Readonly<Record<number, string>> = {
-  [register.commandHead]: 'CommandHead',
-  [register.eventTail]: 'EventTail',
-  [register.status]: 'Status',
 }

@@ -25,7 +25,6 @@ export interface QtestMachineOptions {
 /** See the file's comment. */
 export class QtestMachine {
   private constructor(
-    private readonly folder: string,
     private readonly child: QemuChild,
     private readonly link: QtestLink,
     private readonly ram: number,
@@ -43,11 +42,13 @@ export class QtestMachine {
       const link = new QtestLink(await socket.accept(child.ended), options.timeoutSeconds)
       // The file is complete when QEMU answers.
       await child.orItsEnd(link.send(['inb 0x70']))
-      return new QtestMachine(folder, child, link, openSync(ramFile, 'r+'))
+      return new QtestMachine(child, link, openSync(ramFile, 'r+'))
     } catch (error) {
       await child?.end()
-      rmSync(folder, { recursive: true, force: true })
       throw error
+    } finally {
+      // Both sides have opened what is in it: nothing is left behind, even if we are killed.
+      rmSync(folder, { recursive: true, force: true })
     }
   }
 
@@ -67,12 +68,11 @@ export class QtestMachine {
     writeSync(this.ram, bytes, 0, bytes.length, address)
   }
 
-  /** Ends QEMU, and removes its files. */
+  /** Ends QEMU; its RAM is gone with it. */
   async end(): Promise<void> {
     this.link.close()
     await this.child.end()
     closeSync(this.ram)
-    rmSync(this.folder, { recursive: true, force: true })
   }
 }
 

@@ -22,10 +22,10 @@ export function completionWait(random: SeededRandom): CommandWords {
 export const invalidateEntry = (deviceId: number): CommandWords => withOpcode(2, BigInt(deviceId), 0n)
 
 /** Everything of a domain, tables too. */
-export const invalidateDomain = (domainId: number): CommandWords =>
+const invalidateDomain = (domainId: number): CommandWords =>
   withOpcode(3, BigInt(domainId) << 32n, 0x7fff_ffff_ffff_f003n)
 
-export const invalidateAll: CommandWords = withOpcode(8, 0n, 0n)
+const invalidateAll: CommandWords = withOpcode(8, 0n, 0n)
 
 /** Every device's entry, and every domain. */
 export function invalidateEverything(random: SeededRandom, domains: readonly number[]): CommandWords[] {

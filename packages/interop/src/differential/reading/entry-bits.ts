@@ -15,7 +15,7 @@ export const rightsOf = (entry: bigint): bigint => (entry >> 61n) & 3n
 export const modeOf = (q0: bigint): number => Number((q0 >> 9n) & 7n)
 
 /** NextLevel lies where a device's entry has Mode. */
-export const nextLevelOf = modeOf
+export const nextLevelOf = (entry: bigint): number => Number((entry >> 9n) & 7n)
 
 export const frameOf = (entry: bigint): bigint => entry & 0xf_ffff_ffff_f000n
 

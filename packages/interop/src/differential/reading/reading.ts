@@ -12,7 +12,7 @@ import { carryOutDma } from '../our-machine.js'
 import type { Load, Settings } from './manual-walk.js'
 
 /** Bytes of a command and of an event. */
-export const entryBytes = 16
+const entryBytes = 16
 
 /** See the file's comment. */
 export abstract class Reading implements Machine {
