@@ -17,7 +17,7 @@ const reservedLow = 0x7c
 /** High word of quad-word 0. */
 const reservedTop = 0x80000000 | 0
 const pageRequestBits = 0x00300000
-export const guestIoProtection = 0x00400000
+const guestIoProtection = 0x00400000
 export const guestValid = 0x00800000
 const guestFieldsHigh = 0x1f800000
 /** Quad-word 1: GCR3 root pieces, SATS. */

@@ -12,7 +12,7 @@ import { GuestRam } from './guest-ram.js'
 import { IommuFunction } from './iommu-function.js'
 
 /** Where the functions are in the guest: device and function of bus 0. */
-export const iommuDeviceId = 0x18
+const iommuDeviceId = 0x18
 export const engineDeviceId = 0x20
 
 /** Where SeaBIOS puts BAR 0 of the first function on QEMU's q35. */
