@@ -91,16 +91,19 @@ describe.each<[string, CacheGeometry]>([
     expect(fork.fingerprint()).toEqual(before)
   })
 
-  it('touches no words but its own', () => {
+  it.each([0, 1, 2, 3, 4, 5, 6, 7])('touches no words but its own, %d words further on', (offset) => {
     const words = Words.create()
+    words.allocate(offset)
     const before = words.allocate(64)
+    words.activate().fill(-1, before, before + 64)
     const bench = { words, cache: createIotlb(words, geometry) }
     const after = words.allocate(64)
-    for (let page = 0; page < 100; page++) fill(bench, page)
+    words.activate().fill(-1, after, after + 64)
+    for (let page = 0; page < 200; page++) fill(bench, page)
     bench.cache.invalidateDomain(1)
     const pool = words.activate()
     for (const others of [before, after]) {
-      expect([...pool.subarray(others, others + 64)]).toEqual(new Array(64).fill(0))
+      expect([...pool.subarray(others, others + 64)]).toEqual(new Array(64).fill(-1))
     }
   })
 })
@@ -196,6 +199,34 @@ describe('the hashed shape', () => {
     }
     fill(bench, 0)
     expect(held(bench)).toEqual([0])
+  })
+
+  it('does not grow when it is full and entries come and go', () => {
+    const bench = newBench({ kind: 'hashed', capacityLog2: 7 })
+    for (let n = 0; n < 96; n++) fill(bench, n)
+    const turn = (from: number): number => {
+      for (let n = from; n < from + 200; n++) {
+        bench.cache.invalidateRange(1, withoutPasid, (n - 96) << 12, 0, 12)
+        fill(bench, n)
+      }
+      return bench.words.allocate(0)
+    }
+    const first = turn(96)
+    expect(turn(296)).toBe(first)
+    expect(bench.cache.liveCount()).toBe(96)
+  })
+
+  it('does not grow by what is dead', () => {
+    const bench = newBench({ kind: 'hashed' })
+    const turn = (): number => {
+      for (let n = 0; n < 200; n++) {
+        fill(bench, n)
+        if (n % 30 === 29) bench.cache.invalidateDomain(1)
+      }
+      return bench.words.allocate(0)
+    }
+    const first = turn()
+    for (let n = 0; n < 5; n++) expect(turn()).toBe(first)
   })
 
   it('takes again what is dead when it is filled to its capacity', () => {
