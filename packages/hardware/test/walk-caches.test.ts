@@ -49,6 +49,7 @@ const ofHost = (n: number, more: Partial<Request> = {}): Partial<Request> => ({
   ...more,
 })
 const at = (n: number): bigint => spaOf(hostPages + page(n))
+const hostLeaf = (spa: bigint): bigint => (3n << 61n) | spa | 1n
 const absent = 0x00
 const denied = 0x50
 
@@ -130,6 +131,37 @@ describe.each(['split', 'both'] as const)('a chip that keeps where GPAs lie: %s'
     expect(answer).toMatchObject({ sizeLog2: 12, readable: true, writable: true, filler: device })
   })
 
+  it('answers with what both parts grant, and the smaller of their pages, when the host is walked alone', () => {
+    for (const [entry, sizeLog2] of [
+      [hostLeaf(at(0)), 12],
+      // 64 KiB of the host.
+      [hostLeaf(at(0)) | 0x7e00n, 12],
+    ] as const) {
+      const chip = make()
+      chip.put([hostEntryAt(hostPages), entry & ~(1n << 61n)])
+      ask(chip, nested(0, { write: true }))
+      chip.put([hostEntryAt(hostPages), entry & ~(1n << 62n)])
+      const answer = chip.iommu.request({ deviceId: device, iova: guestPages, ...nested(0) })
+      const expected = { spa: at(0), sizeLog2, readable: true, writable: false }
+      expect(answer).toMatchObject({ from: 'walk', reads: host, ...expected })
+    }
+  })
+
+  it('keeps the whole as well, or not', () => {
+    const chip = make()
+    ask(chip, nested(0))
+    const isWhole = chip.iommu.iotlbEntries().some((entry) => entry.pasid === 5 && entry.page === guestPages)
+    expect(isWhole).toBe(nestedEntries === 'both')
+  })
+
+  it('takes no table from where it may not be read', () => {
+    const chip = make()
+    const table = hostEntryAt(0x11000n)
+    chip.put([table, (chip.load(table) ?? 0n) & ~(1n << 61n)])
+    expect(ask(chip, { iova: 0x11000n, write: true })).toEqual(['walk', host, spaOf(0x11000n)])
+    expect(ask(chip, nested(0))).toEqual(['fault', 2 * host + 1, denied])
+  })
+
   it('keeps guest tables without a host table as wholes', () => {
     const chip = chipOf({ design: { nestedEntries } })
     const [q0 = 0n, ...rest] = nestedDte(device)
@@ -198,7 +230,10 @@ describe('a chip with a page-walk cache', () => {
 describe('a chip with a cache of guest CR3s', () => {
   it('reads no GCR3 table for a PASID that it knows', () => {
     const chip = chipOf({ design: { gcr3Cache: hashed } })
+    // Where GPAs lie is not kept: neither is it known from requests without PASID, nor do those know it afterwards.
+    expect(ask(chip, { iova: 0x11000n })).toEqual(['walk', host, spaOf(0x11000n)])
     expect(ask(chip, nested(0))).toEqual(['walk', whole, at(0)])
+    expect(ask(chip, { iova: 0x10000n })).toEqual(['walk', host, spaOf(0x10000n)])
     expect(ask(chip, nested(1))).toEqual(['walk', whole - gcr3 * (host + 1), at(1)])
     expect(ask(chip, { ...nested(2), pasid: 0 })).toEqual(['walk', whole, at(2)])
     expect(ask(chip, { ...nested(3), pasid: 0 })).toEqual(['walk', whole - gcr3 * (host + 1), at(3)])

@@ -69,6 +69,20 @@ describe('a leaf that refuses', () => {
   })
 })
 
+describe('a large page', () => {
+  it('that becomes a table of pages is walked through that table, and back', () => {
+    const pair = pairOf()
+    const directory = pair[0].load(guestDirectoryAt(1)) ?? 0n
+    const asked = { ...nested, iova: guestPages + 0x5000n }
+    for (const chip of pair) chip.put([guestDirectoryAt(1), 0x87n])
+    for (const entry of [0x87n, directory, 0x87n, directory, directory]) {
+      for (const chip of pair) chip.put([guestDirectoryAt(1), entry])
+      expectSame(pair, (chip) => [chip.iommu.request(asked), dropAll(chip)])
+    }
+    expect(pair[0].iommu.request(asked)).toMatchObject({ spa: 0x200000000n + hostPages + 0x5000n })
+  })
+})
+
 describe('a watched walk', () => {
   it.each([
     ['of the host', ofHost, 3],
