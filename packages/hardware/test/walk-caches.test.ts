@@ -154,6 +154,30 @@ describe.each(['split', 'both'] as const)('a chip that keeps where GPAs lie: %s'
     expect(isWhole).toBe(nestedEntries === 'both')
   })
 
+  it('keeps of a table’s page whether a write there has D to set', () => {
+    const chip = make({ control: quietControl | controlBit.hostDirty, q0: 3n << 7n })
+    const [clean, dirty] = [hostEntryAt(0x11000n), hostEntryAt(0x10000n)]
+    chip.put([dirty, (chip.load(dirty) ?? 0n) | 0x60n])
+    ask(chip, nested(0))
+    expect((chip.load(clean) ?? 0n) & 0x60n).toBe(0x20n)
+    expect(ask(chip, { iova: 0x10000n, write: true })).toEqual(['iotlb', 0, spaOf(0x10000n)])
+    expect(ask(chip, { iova: 0x11000n, write: true })).toEqual(['walk', host, spaOf(0x11000n)])
+    expect((chip.load(clean) ?? 0n) & 0x60n).toBe(0x60n)
+    const quiet = make()
+    ask(quiet, nested(0))
+    expect(ask(quiet, { iova: 0x11000n, write: true })).toEqual(['iotlb', 0, spaOf(0x11000n)])
+  })
+
+  it('faults where the host has no page for a table', () => {
+    const chip = make()
+    const table = hostEntryAt(0x11000n)
+    const entry = chip.load(table) ?? 0n
+    chip.put([table, 0n])
+    expect(ask(chip, nested(0))).toEqual(['fault', 2 * host + 1, absent])
+    chip.put([table, entry])
+    expect(ask(chip, nested(0))).toEqual(['walk', whole - host, at(0)])
+  })
+
   it('takes no table from where it may not be read', () => {
     const chip = make()
     const table = hostEntryAt(0x11000n)
