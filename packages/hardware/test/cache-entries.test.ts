@@ -227,6 +227,22 @@ describe('the fingerprint of a cache', () => {
     ).toBe(5)
   })
 
+  it.each<CacheGeometry>([{ kind: 'hashed' }, sets(0, 4, 'lru')])(
+    'tells every part of the tag, of the frame, and the rights: %j',
+    (geometry) => {
+      const base = [1, 5, 0, 0, 12, 0, 0, 0]
+      const others = [2, 0x1005, 0x1000, 0x1000, 13, 0x1000, 1, 0x20000000]
+      const after = (values: readonly number[]): string => {
+        const [domainId = 0, pasid = 0, lo = 0, hi = 0, size = 0, spaLo = 0, spaHi = 0, rights = 0] = values
+        const { words, cache } = newBench(geometry)
+        cache.fill(cache.domainRecord(domainId), domainId, pasid, lo, hi, size, spaLo, spaHi, rights, 0)
+        return words.fingerprint().join()
+      }
+      const prints = [base, ...others.map((value, n) => base.with(n, value)), base.with(1, 6)].map(after)
+      expect(new Set(prints).size).toBe(10)
+    },
+  )
+
   it('tells every GPA that an entry remembers, both words of it', () => {
     const after = (gpas: number[]): string => {
       const { words, cache } = newBench(undefined, { remembersGpas: true })

@@ -14,8 +14,8 @@ interface Bench {
 
 function newBench(): Bench {
   const words = Words.create()
-  // A slot at word 0 could not be told from none.
-  words.allocate(1)
+  // Words of others: they stay as they are, and a slot at word 0 could not be told from none.
+  words.activate().fill(-1, 0, words.allocate(16) + 16)
   return { words, cache: DeviceTableCache.create(words) }
 }
 
