@@ -125,7 +125,8 @@ describe.each(['split', 'both'] as const)('a chip that keeps where GPAs lie: %s'
     expect(ask(chip, { ...asked, iova: asked.iova + 1n })).toEqual(['iotlb', 0, at(0) + 0x124n])
     // The same GVA page by its GPA: the guest's tables are not read again.
     const next = { ...asked, iova: asked.iova + 0x1000n }
-    expect(ask(chip, next)).toEqual(['walk', host, at(1) + 0x123n])
+    const found = chip.iommu.request({ deviceId: device, ...next })
+    expect(found).toMatchObject({ from: 'walk', reads: host, spa: at(1) + 0x123n, sizeLog2: 12 })
     expect(ask(chip, next)).toEqual(['iotlb', 0, at(1) + 0x123n])
     const answer = chip.iommu.request({ deviceId: device, ...next })
     expect(answer).toMatchObject({ sizeLog2: 12, readable: true, writable: true, filler: device })
@@ -144,6 +145,8 @@ describe.each(['split', 'both'] as const)('a chip that keeps where GPAs lie: %s'
       const answer = chip.iommu.request({ deviceId: device, iova: guestPages, ...nested(0) })
       const expected = { spa: at(0), sizeLog2, readable: true, writable: false }
       expect(answer).toMatchObject({ from: 'walk', reads: host, ...expected })
+      const again = chip.iommu.request({ deviceId: device, iova: guestPages, ...nested(0) })
+      expect(again).toMatchObject({ from: 'iotlb', reads: 0, ...expected })
     }
   })
 
@@ -265,6 +268,32 @@ describe('a chip with a cache of guest CR3s', () => {
     chip.put([spaOf(0x10000n), 0n])
     expect(ask(chip, nested(4))).toEqual(['walk', whole - gcr3 * (host + 1), at(4)])
     expect(ask(chip, { ...nested(5), pasid: 1 })).toEqual(['fault', host + 1, absent])
+  })
+})
+
+describe('a nested entry that remembers the GPAs that it came by', () => {
+  const flushPage = (gpa: bigint): readonly [bigint, bigint] => [flushHost[0], gpa]
+  const make = (design: Partial<MicroArchitecture>): Chip =>
+    chipOf({
+      design: { ...design, remembersGpas: true },
+      switches: { hostFlushOfNested: 'by-remembered-gpa' },
+    })
+
+  it.each<[string, Partial<MicroArchitecture>]>([
+    ['walked from the beginning', {}],
+    ['from a cached table', { pageWalkCache: hashed }],
+    ['from a cached guest CR3', { gcr3Cache: hashed }],
+  ])('goes with those, and with no other: %s', (_, design) => {
+    const chip = make(design)
+    // GCR3 tables, guest tables of PASID 5, the page itself.
+    const own = [0x10000n, 0x11000n, ...[0n, 1n, 2n, 3n].map((n) => 0x24000n + (n << 12n)), hostPages]
+    for (let gpa = 0x10000n; gpa < 0x110000n; gpa += 0x1000n) {
+      for (const n of [2, 0]) ask(chip, nested(n))
+      expect(ask(chip, nested(0))).toEqual(['iotlb', 0, at(0)])
+      chip.command(flushPage(gpa))
+      const kept = own.includes(gpa) ? 'walk' : 'iotlb'
+      expect(ask(chip, nested(0))[0], `GPA ${gpa.toString(16)}`).toBe(kept)
+    }
   })
 })
 
