@@ -1,4 +1,7 @@
-/** For `scripts/mutate.mjs`, which says what to mutate and which tests to run. */
+/** For `scripts/mutate.mjs`, which says what to mutate and which tests to run. Parts may run side by side. */
+const part = process.env['NESTWALK_MUTATION_PART']
+const name = part === undefined ? 'mutation' : `mutation-${part}`
+
 export default {
   plugins: ['@stryker-mutator/vitest-runner'],
   testRunner: 'vitest',
@@ -9,9 +12,9 @@ export default {
   // Texts of exceptions say what they say.
   mutator: { excludedMutations: ['StringLiteral'] },
   reporters: ['progress-append-only', 'json'],
-  jsonReporter: { fileName: 'reports/mutation.json' },
-  ignorePatterns: ['coverage', 'reports', '**/dist', 'apps', '.turbo'],
-  tempDirName: '.stryker-tmp',
+  jsonReporter: { fileName: `reports/${name}.json` },
+  ignorePatterns: ['coverage', 'reports', '.stryker-tmp', '**/dist', 'apps', '.turbo'],
+  tempDirName: `.stryker-tmp/${name}`,
   concurrency: 2,
   timeoutMS: 10_000,
   thresholds: { high: 90, low: 85, break: null },

@@ -20,7 +20,7 @@ const options = {
 } satisfies ParseArgsConfig['options']
 
 /** Where what was fetched is kept. */
-export const cacheFolder = (): string =>
+const cacheFolder = (): string =>
   process.env['NESTWALK_CACHE'] ??
   join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'nestwalk')
 

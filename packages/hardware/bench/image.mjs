@@ -32,6 +32,9 @@ const features = { ...nestingFeatures, efr: (nestingFeatures.efr & ~(3n << 14n))
 /** IommuEn, CmdBufEn, GTEn, no updates of guest A and D, GCR3TRPMode. */
 const control = (1n << 0n) | (1n << 12n) | (1n << 16n) | (1n << 48n) | (1n << 54n) | (1n << 58n)
 
+/** Words of a request in a machine's list: PASID, address, expected answer; one after the other, as in `native/walk.c`. */
+export const requestWords = 5
+
 /** The domain of the device that is `n` after the first. */
 export const domainOf = (n) => n + 1
 
@@ -65,16 +68,12 @@ export function buildMachine(trees, options = {}) {
   return {
     iommu,
     trees,
-    requests: {
-      pasids: Int32Array.from(requests, ({ pasid }) => pasid),
-      lo: Int32Array.from(requests, ({ gva }) => low(gva)),
-      hi: Int32Array.from(requests, ({ gva }) => high(gva)),
-      expectedLo: Int32Array.from(requests, ({ spa }) => low(spa)),
-      expectedHi: Int32Array.from(requests, ({ spa }) => high(spa)),
-    },
+    requests: Int32Array.from(
+      requests.flatMap(({ pasid, gva, spa }) => [pasid, low(gva), high(gva), low(spa), high(spa)]),
+    ),
     commands: commandRing(memory, iommu),
     windowBase: Number(base),
-    image: () => exportImage(stores, windowBytes, requests, iommu.features),
+    image: () => exportImage(stores, windowBytes, requests, iommu),
     checksum: requests.reduce((sum, { spa }) => sum + spa, 0n),
   }
 }
@@ -159,25 +158,22 @@ function writeDevice(write, n, hostRoot, gcr3Root) {
   dte.forEach((word, i) => write(deviceTable + BigInt((firstDeviceId + n) * 32 + i * 8), word))
 }
 
-/** The producer's end of the command ring. */
+/** The producer's end of the command ring. Commands are put as int32 words: what the chip does is timed, not BigInts. */
 function commandRing(memory, iommu) {
-  let tail = 0n
-  const put = (first, second) => {
-    store64(memory, ring + tail, first)
-    store64(memory, ring + tail + 8n, second)
-    tail = (tail + 16n) % (BigInt(ringEntries) * 16n)
+  let tail = 0
+  const put = (w0, w1, w2, w3) => {
+    const at = Number(ring) + tail
+    memory.store64(at, 0, w0, w1)
+    memory.store64(at + 8, 0, w2, w3)
+    tail = (tail + 16) % (ringEntries * 16)
   }
   return {
     /** INVALIDATE_IOMMU_PAGES, all of a domain. */
-    putDomain: (domainId) => put((3n << 60n) | (BigInt(domainId) << 32n), 0x7ffffffffffff003n),
+    putDomain: (domainId) => put(0, 0x30000000 | domainId, 0xfffff003 | 0, 0x7fffffff),
     /** INVALIDATE_IOMMU_PAGES, one page of a PASID. */
-    putPage: (domainId, pasid, lo, hi) =>
-      put(
-        (3n << 60n) | (BigInt(domainId) << 32n) | BigInt(pasid),
-        (BigInt(hi >>> 0) << 32n) | (BigInt(lo & 0xfffff000) & 0xffffffffn) | 4n,
-      ),
+    putPage: (domainId, pasid, lo, hi) => put(pasid, 0x30000000 | domainId, (lo & 0xfffff000) | 4, hi),
     /** Tells the chip of the commands. */
-    ring: () => iommu.writeMmio(0x2008, 8, tail),
+    ring: () => iommu.writeMmio(0x2008, 8, BigInt(tail)),
     invalidateDomain(domainId) {
       this.putDomain(domainId)
       this.ring()
@@ -187,12 +183,14 @@ function commandRing(memory, iommu) {
 }
 
 /** The image as `native/walk.c` reads it: a header of 16 words, the requests, pairs of address and 64-bit word. */
-function exportImage(stores, windowBytes, requests, known) {
+function exportImage(stores, windowBytes, requests, iommu) {
+  const known = iommu.features
   const header = new BigUint64Array(16)
   header.set([base, BigInt(windowBytes), BigInt(firstDeviceId), BigInt(readsPerWalk)])
   header.set([deviceTable, deviceTablePages * 128n, control], 4)
   header.set([known.hostLevels, known.guestLevels, known.gcr3Levels].map(BigInt), 7)
-  header.set([BigInt(known.noExecute), BigInt(known.userPages), BigInt(requests.length)], 10)
+  header.set([known.noExecute, known.userPages].map(BigInt), 10)
+  header.set([iommu.readMmio(0x20, 8), BigInt(known.hyperTransportIgnored), BigInt(requests.length)], 12)
   const asked = requests.flatMap(({ pasid, gva, spa }) => [BigInt(pasid), gva, spa])
   return BigUint64Array.from([...header, ...asked, ...stores])
 }

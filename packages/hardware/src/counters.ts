@@ -45,6 +45,7 @@ export interface CounterShape {
 }
 
 export const defaultCounterShape: CounterShape = { banks: 2, counters: 4 }
+const noCounters: CounterShape = { banks: 0, counters: 0 }
 
 /** Registers of a counter: count, source, three filters, report; 64 bits each. */
 const registerCount = 6
@@ -85,7 +86,7 @@ export class PerformanceCounters {
     private readonly words: Words,
     private readonly keySpace: number,
     private readonly first: number,
-    private readonly shape: CounterShape | null,
+    private readonly shape: CounterShape,
   ) {
     this.findActive()
   }
@@ -99,9 +100,9 @@ export class PerformanceCounters {
       checkCount('banks', shape.banks, 63)
       checkCount('counters', shape.counters, 15)
     }
-    const counters = shape === null ? 0 : shape.banks * shape.counters
-    const first = words.allocate(2 * locks + counters * counterWords)
-    return new PerformanceCounters(words, words.newKeySpace(), first, shape)
+    const made = shape ?? noCounters
+    const first = words.allocate(2 * locks + made.banks * made.counters * counterWords)
+    return new PerformanceCounters(words, words.newKeySpace(), first, made)
   }
 
   /** The same counters over a fork of the machine's words. */
@@ -112,9 +113,7 @@ export class PerformanceCounters {
 
   /** A register as software reads it, at an MMIO offset that is a multiple of 8. */
   read(offset: number): readonly [lo: number, hi: number] {
-    if (offset === 0x4000 && this.shape !== null) {
-      return [(this.shape.counters << 7) | (this.shape.banks << 12), 0]
-    }
+    if (offset === 0x4000) return [(this.shape.counters << 7) | (this.shape.banks << 12), 0]
     const at = this.placeOf(offset)
     return at < 0 ? [0, 0] : [this.words.array[at]!, this.words.array[at + 1]!]
   }
@@ -183,7 +182,6 @@ export class PerformanceCounters {
 
   /** Word index of a register, or -1. */
   private placeOf(offset: number): number {
-    if (this.shape === null) return -1
     if (offset >= 0x4008 && offset <= 0x4018) return this.first + ((offset - 0x4008) >> 2)
     const bank = (offset >>> 12) - 0x40
     const counter = (offset >>> 8) & 15
@@ -196,7 +194,7 @@ export class PerformanceCounters {
 
   private findActive(): void {
     this.active = []
-    const { banks, counters } = this.shape ?? { banks: 0, counters: 0 }
+    const { banks, counters } = this.shape
     for (let n = 0; n < banks * counters; n++) {
       const at = this.first + 2 * locks + n * counterWords
       if ((this.words.array[at + sourceAt]! & 0xff) !== 0) this.active.push(at)

@@ -54,7 +54,7 @@ export class ChipCounting {
   /** Counts what the translation just made amounts to. */
   countTranslation(became: number, deviceId: number, pasid: number, flags: number): void {
     const { result, deviceTable } = this.translator
-    const reads = result[resultWord.reads] ?? 0
+    const reads = result[resultWord.reads]!
     const domainId = this.domainOf(deviceId)
     const tell = (what: number, amount = 1): void => this.count(what, amount, deviceId, domainId, pasid)
     // A prefetch looks things up, but no request is there to pass or to be aborted.

@@ -203,7 +203,7 @@ export class DeviceLinks {
   }
 
   private get(at: number): number {
-    return this.words.array[this.first + at] ?? 0
+    return this.words.array[this.first + at]!
   }
 
   private put(at: number, value: number): void {

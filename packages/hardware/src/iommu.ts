@@ -9,6 +9,7 @@
 import { createParts, forkParts } from './chip-parts.js'
 import type { ChipParts, IommuOptions } from './chip-parts.js'
 import { counterSource } from './counters.js'
+import type { PerformanceCounters } from './counters.js'
 import { ChipCounting } from './counting.js'
 import type { DeviceMessage } from './device-links.js'
 import type { Features } from './features.js'
@@ -19,6 +20,7 @@ import { InterruptRemapper } from './interrupt/remap.js'
 import { entriesOf } from './iotlb-entries.js'
 import type { IotlbEntry } from './iotlb-entries.js'
 import type { SparseMemory } from './memory/sparse-memory.js'
+import type { Words } from './memory/words.js'
 import { mmio } from './mmio.js'
 import { receivePageRequest } from './page-requests.js'
 import type { PageRequest, PageRequestOutcome } from './page-requests.js'
@@ -54,9 +56,14 @@ export class Iommu implements IommuPort {
   private readonly counting: ChipCounting
   private readonly face: FunctionRegisters
   private readonly virtualIommus: VirtualIommus | null
+  /** Of the parts, what every request needs. */
+  private readonly words: Words
+  private readonly counters: PerformanceCounters
 
   private constructor(private readonly parts: ChipParts) {
     const { memory, registers, deviceTableCache, features, caches, pci, snp } = parts
+    this.words = memory.words
+    this.counters = parts.counters
     const platform = {
       snp,
       translationRangeReserved: pci.identity.htAtsResv,
@@ -84,9 +91,7 @@ export class Iommu implements IommuPort {
       cache: parts.interruptCache,
       reportEvent: (event) => {
         const slot = deviceTableCache.slotOf(event[0]! & 0xffff)
-        return (
-          virtual?.routeEvent(slot === 0 ? -1 : slot, event) === true || logEvent(registers, memory, event)
-        )
+        return virtual?.routeEvent(slot, event) === true || logEvent(registers, memory, event)
       },
       writeGaLog: (lo, hi) => logGuestInterrupt(registers, memory, lo, hi),
       count: (source, deviceId, domainId) => this.counting.count(source, 1, deviceId, domainId, -1),
@@ -175,9 +180,9 @@ export class Iommu implements IommuPort {
    * @returns one of `outcome`; the answer stands in {@link result}
    */
   translate(deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
-    this.memory.words.activate()
-    const outcome = this.translator.translate(deviceId, pasid, lo, hi, flags)
-    if (this.counting.isOn && (flags & request.fresh) === 0) {
+    const pool = this.words.activate()
+    const outcome = this.translator.translateIn(pool, deviceId, pasid, lo, hi, flags)
+    if (this.counters.isOn && (flags & request.fresh) === 0) {
       this.counting.countTranslation(outcome, deviceId, pasid, flags)
     }
     return outcome

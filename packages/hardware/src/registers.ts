@@ -7,7 +7,7 @@
  * @packageDocumentation
  */
 import type { Features } from './features.js'
-import { eventLog, gaLog, interruptLine, logs, pprLog } from './log.js'
+import { eventLog, interruptLine, logs, pprLog } from './log.js'
 import type { Log, LogRing } from './log.js'
 import type { Words } from './memory/words.js'
 import { controlHi, controlLo, mmio, status, statusWriteToClear } from './mmio.js'
@@ -155,10 +155,6 @@ export class Registers {
     )
   }
 
-  get eventsRun(): boolean {
-    return this.runs(eventLog)
-  }
-
   /** Whether hardware writes a log: it is enabled, its ring has a legal length, and no entry was lost. */
   runs(log: Log): boolean {
     return (
@@ -267,9 +263,8 @@ export class Registers {
     return this.words.array[this.first + logInB + log.index] === 1
   }
 
-  /** DualEventLogEn or DualPprLogEn: 0 ring A, 1 ring B, 2 both in turn. */
+  /** DualEventLogEn or DualPprLogEn: 0 ring A, 1 ring B, 2 both in turn. For logs that can be doubled. */
   private dualMode(log: Log): number {
-    if (log === gaLog) return 0
     if (log === pprLog) return this.features.dualPprLog ? this.lo(mmio.control) >>> 30 : 0
     return this.features.dualEventLog ? this.hi(mmio.control) & 3 : 0
   }

@@ -159,8 +159,8 @@ export function switches(chosen: Partial<SwitchChoices> = {}): Switches {
 }
 
 function checkChoice(name: string, choice: string): void {
-  const lists: Readonly<Record<string, readonly string[] | undefined>> = switchChoices
-  const list = lists[name]
+  const lists: Readonly<Record<string, readonly string[]>> = switchChoices
+  const list = Object.hasOwn(lists, name) ? lists[name] : undefined
   if (list === undefined) throw new RangeError(`there is no switch ${name}`)
   if (!list.includes(choice))
     throw new RangeError(`switch ${name} is ${choice}: it must be ${list.join(' or ')}`)

@@ -242,7 +242,7 @@ export function describeInterrupt(
         kind: 'posted',
         vector,
         requestWord: pair(result, interruptWord.requestLo),
-        notice: notices[result[interruptWord.notice]!] ?? 'none',
+        notice: notices[result[interruptWord.notice]!]!,
         destination,
       }
     default: {

@@ -7,6 +7,7 @@ import type { CacheGeometry } from '../src/cache/iotlb.js'
 import { entriesOf } from '../src/iotlb-entries.js'
 import { Words } from '../src/memory/words.js'
 import { fill, fingerprint, forkOf, held, newBench, sets } from './cache-bench.js'
+import { runs } from './runs.js'
 
 describe.each<[string, CacheGeometry]>([
   ['hashed', { kind: 'hashed' }],
@@ -41,7 +42,42 @@ describe.each<[string, CacheGeometry]>([
           expect(fingerprint(probed)).toBe(fingerprint(swept))
         },
       ),
+      { numRuns: runs(100) },
     )
+  })
+})
+
+describe.each<[string, CacheGeometry]>([
+  ['hashed', { kind: 'hashed' }],
+  ['set-associative', sets(5, 16, 'lru')],
+])('an invalidation in a %s cache', (_, geometry) => {
+  const allSizes = Array.from({ length: 52 }, (_, n) => 12 + n)
+
+  it.each([withoutPasid, 5])('of one page drops entries of all sizes that serve it, PASID %d', (pasid) => {
+    for (const size of allSizes) {
+      const { cache } = newBench(geometry)
+      const record = cache.domainRecord(1)
+      // The page of all ones, and its neighbour of the same size.
+      const beside = size < 32 ? [-1 & ~(2 ** size), -1] : [-1, -1 & ~(2 ** (size - 32))]
+      cache.fill(record, 1, pasid, -1, -1, size, 0, 0, 0, 0)
+      cache.fill(record, 1, pasid, beside[0]!, beside[1]!, size, 0, 0, 0, 0)
+      expect(cache.liveCount()).toBe(2)
+      cache.invalidateRange(1, pasid, -1, -1, 12)
+      expect(cache.lookup(record, 1, pasid, -1, -1), `2^${size}`).toBe(false)
+      expect(cache.lookup(record, 1, pasid, beside[0]!, beside[1]!), `2^${size}`).toBe(true)
+    }
+  })
+
+  it.each([
+    [13, 4, 5],
+    [14, 4, 7],
+    [15, 0, 7],
+  ])('of 2^%d bytes drops the pages from %d to %d', (size, first, last) => {
+    const bench = newBench(geometry)
+    const pages = Array.from({ length: 100 }, (_, n) => n)
+    for (const page of pages) fill(bench, page)
+    bench.cache.invalidateRange(1, withoutPasid, 5 << 12, 0, size)
+    expect(held(bench).sort((a, b) => a - b)).toEqual(pages.filter((page) => page < first || page > last))
   })
 })
 
@@ -52,7 +88,7 @@ describe('a cache of table pages', () => {
       const { words, cache } = newBench(geometry)
       const record = cache.domainRecord(7)
       const found = (lo: number): number[] => {
-        const at = cache.lookupAt(record, 7, 5, lo, 0x12)
+        const at = cache.lookupAt(words.array, record, 7, 5, lo, 0x12)
         const pool = words.array
         if (at < 0) return []
         return [levelOf, flagsOf, sizeLog2Of, frameLoOf, frameHiOf, rightsOf, fillerOf].map((read) =>
@@ -125,6 +161,47 @@ describe('remembered GPAs', () => {
     }
   })
 
+  it('are copied out, from a place of the list on and as far as it has room, without their sizes', () => {
+    const { cache } = newBench(undefined, options)
+    const record = cache.domainRecord(1)
+    const gpas = Array.from({ length: 5 }, (_, n) => [(n + 1) << 24, n + 8])
+    cache.fill(record, 1, 5, 0, 0, 21, 0, 0, 0, 0, new Int32Array(gpas.flat()), 5)
+    cache.fill(record, 1, 6, 0, 0, 12, 0, 0, 0, 0, all, 9)
+    const copied = (pasid: number, room: number, from: number): [number, number[]] => {
+      expect(cache.lookup(record, 1, pasid, 0, 0)).toBe(true)
+      const into = new Int32Array(room * 2).fill(-1)
+      return [cache.copyGpas(into, from), [...into]]
+    }
+    const none = [-1, -1]
+    expect(copied(5, 5, 0)).toEqual([5, gpas.flat()])
+    expect(copied(5, 9, 2)).toEqual([5, [none, none, ...gpas, none, none].flat()])
+    expect(copied(5, 4, 1)).toEqual([3, [none, ...gpas.slice(0, 3)].flat()])
+    expect(copied(5, 3, 3)).toEqual([0, [none, none, none].flat()])
+    expect(copied(6, 12, 0)).toEqual([9, [...all, none, none, none].flat()])
+  })
+
+  it('are none in a cache that does not keep them', () => {
+    const { cache } = newBench()
+    const record = cache.domainRecord(1)
+    cache.fill(record, 1, 5, 0, 0, 12, 0, 0, 0, 0, all, 9)
+    // What lies behind an entry is another entry.
+    for (let n = 1; n < 9; n++) cache.fill(record, 1, 5, n << 12, n, 12, -1, -1, -1, -1)
+    cache.lookup(record, 1, 5, 0, 0)
+    const into = new Int32Array(18).fill(-1)
+    expect(cache.copyGpas(into, 0)).toBe(0)
+    expect(into).toEqual(new Int32Array(18).fill(-1))
+  })
+
+  it('are as many as the fill says: what else is in its list leaves no trace', () => {
+    const after = (gpas: number[]): string => {
+      const { words, cache } = newBench(undefined, options)
+      cache.fill(cache.domainRecord(1), 1, 5, 0, 0, 12, 0, 0, 0, 0, new Int32Array(gpas), 2)
+      return words.fingerprint().join()
+    }
+    const two = [0x1000, 1, 0x2000, 2]
+    expect(after([...two, 0x3000, 3, 0x4000, 4])).toBe(after(two))
+  })
+
   it('that a cache does not keep may be any: all guest entries of the domain go', () => {
     const { cache } = newBench()
     const record = cache.domainRecord(1)
@@ -148,6 +225,33 @@ describe('the fingerprint of a cache', () => {
       new Set([base, after(1, 2, 1, []), after(1, 1, 2, []), after(1, 1, 1, [0, 0]), after(1, 1, 1, [0, 1])])
         .size,
     ).toBe(5)
+  })
+
+  it.each<CacheGeometry>([{ kind: 'hashed' }, sets(0, 4, 'lru')])(
+    'tells every part of the tag, of the frame, and the rights: %j',
+    (geometry) => {
+      const base = [1, 5, 0, 0, 12, 0, 0, 0]
+      const others = [2, 0x1005, 0x1000, 0x1000, 13, 0x1000, 1, 0x20000000]
+      const after = (values: readonly number[]): string => {
+        const [domainId = 0, pasid = 0, lo = 0, hi = 0, size = 0, spaLo = 0, spaHi = 0, rights = 0] = values
+        const { words, cache } = newBench(geometry)
+        cache.fill(cache.domainRecord(domainId), domainId, pasid, lo, hi, size, spaLo, spaHi, rights, 0)
+        return words.fingerprint().join()
+      }
+      const prints = [base, ...others.map((value, n) => base.with(n, value)), base.with(1, 6)].map(after)
+      expect(new Set(prints).size).toBe(10)
+    },
+  )
+
+  it('tells every GPA that an entry remembers, both words of it', () => {
+    const after = (gpas: number[]): string => {
+      const { words, cache } = newBench(undefined, { remembersGpas: true })
+      cache.fillTable(cache.domainRecord(1), 1, 0, 0, 0, 12, 0, 0, 0, 0, 1, 0, new Int32Array(gpas), 9)
+      return words.fingerprint().join()
+    }
+    const base = Array.from({ length: 18 }, (_, n) => n << 12)
+    const prints = base.map((_, n) => after(base.with(n, 0x77000)))
+    expect(new Set([after(base), ...prints]).size).toBe(19)
   })
 
   it('does not cancel out between two caches with the same contents', () => {

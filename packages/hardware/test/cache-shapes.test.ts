@@ -68,6 +68,46 @@ describe('the geometry of a cache', () => {
   )
 })
 
+describe.each<[string, CacheGeometry]>([
+  ['hashed', { kind: 'hashed', capacityLog2: 6 }],
+  ['LRU', sets(1, 3, 'lru')],
+  ['random', sets(1, 3, 'random')],
+])('a new cache, %s,', (_, geometry) => {
+  it('is made in its own machine, whichever fork was used last', () => {
+    const words = Words.create()
+    words.allocate(1)
+    const fork = words.fork()
+    const before = fork.fingerprint()
+    fork.activate()
+    const bench = { words, cache: createIotlb(words, geometry) }
+    for (const page of [2, 4, 6, 2]) fill(bench, page)
+    expect(held(bench).sort()).toEqual([2, 4, 6])
+    fill(bench, 8)
+    expect(has(bench, 8)).toBe(true)
+    const plain = newBench(geometry)
+    for (const page of [2, 4, 6, 2, 8]) fill(plain, page)
+    has(plain, 8)
+    expect(held(bench)).toEqual(held(plain))
+    expect(fork.fingerprint()).toEqual(before)
+  })
+
+  it.each([0, 1, 2, 3, 4, 5, 6, 7])('touches no words but its own, %d words further on', (offset) => {
+    const words = Words.create()
+    words.allocate(offset)
+    const before = words.allocate(64)
+    words.activate().fill(-1, before, before + 64)
+    const bench = { words, cache: createIotlb(words, geometry) }
+    const after = words.allocate(64)
+    words.activate().fill(-1, after, after + 64)
+    for (let page = 0; page < 200; page++) fill(bench, page)
+    bench.cache.invalidateDomain(1)
+    const pool = words.activate()
+    for (const others of [before, after]) {
+      expect([...pool.subarray(others, others + 64)]).toEqual(new Array(64).fill(-1))
+    }
+  })
+})
+
 describe('a set', () => {
   it.each(['lru', 'fifo', 'random'] as const)(
     'takes pages 2^setsLog2 apart, and no others: %s',
@@ -159,6 +199,34 @@ describe('the hashed shape', () => {
     }
     fill(bench, 0)
     expect(held(bench)).toEqual([0])
+  })
+
+  it('does not grow when it is full and entries come and go', () => {
+    const bench = newBench({ kind: 'hashed', capacityLog2: 7 })
+    for (let n = 0; n < 96; n++) fill(bench, n)
+    const turn = (from: number): number => {
+      for (let n = from; n < from + 200; n++) {
+        bench.cache.invalidateRange(1, withoutPasid, (n - 96) << 12, 0, 12)
+        fill(bench, n)
+      }
+      return bench.words.allocate(0)
+    }
+    const first = turn(96)
+    expect(turn(296)).toBe(first)
+    expect(bench.cache.liveCount()).toBe(96)
+  })
+
+  it('does not grow by what is dead', () => {
+    const bench = newBench({ kind: 'hashed' })
+    const turn = (): number => {
+      for (let n = 0; n < 200; n++) {
+        fill(bench, n)
+        if (n % 30 === 29) bench.cache.invalidateDomain(1)
+      }
+      return bench.words.allocate(0)
+    }
+    const first = turn()
+    for (let n = 0; n < 5; n++) expect(turn()).toBe(first)
   })
 
   it('takes again what is dead when it is filled to its capacity', () => {

@@ -91,6 +91,8 @@ export function commandOf(what: Invalidation): readonly [bigint, bigint] {
   ]
 }
 
+/** No more than it takes, as a chip is made for each program. */
+const worldBytes = 2 ** 35
 const spaOf = (gpa: bigint): bigint => 0x200000000n + gpa
 const guestTable = (tree: number, level: number): bigint => 0x20000n + BigInt(tree * 4 + 4 - level) * 0x1000n
 /** The table of each level that leads to the pages, in a host table; `other` is a second table of level 1. */
@@ -104,7 +106,7 @@ const tablePages = Array.from({ length: 5 }, (_, n) => 0x10000n + BigInt(n) * 0x
 
 /** A chip in the world as it is at first: each device with an entry of the nth host and GCR3 table. */
 export function worldChip(entries: readonly Entry[], options: ChipOptions = {}): Chip {
-  const chip = nestedChip([], options)
+  const chip = nestedChip([], { sizeBytes: worldBytes, ...options })
   for (let gpa = 0n; gpa < 0x10000n; gpa += 0x1000n) {
     mapHost(chip, { root: hostRoots[0], mode: 3 }, pagesFrom(0n), gpa, spaOf(gpa))
   }

@@ -178,6 +178,16 @@ describe('the command ring', () => {
     expect([chip.iommu.step(), chip.load(0x1000n)]).toEqual([true, 2n])
     expect(chip.iommu.step()).toBe(false)
   })
+
+  it('is carried out in one go up to where it waits or halts', () => {
+    const chip = Chip.create()
+    chip.enqueue(storeMark(0x1000n, 1n), storeMark(0x1008n, 2n), [0n, 0n], storeMark(0x1000n, 3n))
+    // The command that is not legal moves the queue, too: it halts it.
+    expect(chip.iommu.run()).toBe(3)
+    expect([chip.load(0x1000n), chip.load(0x1008n)]).toEqual([1n, 2n])
+    expectHalt(chip, place.commandRing + 32n)
+    expect(chip.iommu.run()).toBe(0)
+  })
 })
 
 /** Each cached translation as `domain/PASID/page number within its kind`. */

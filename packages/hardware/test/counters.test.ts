@@ -522,6 +522,19 @@ const commandRows: readonly Row[] = [
     {},
     [0x11],
   ],
+  [
+    'an invalidation that cannot be fetched',
+    (chip) => {
+      chip.write(register.control, 0n)
+      chip.write(register.commandBase, 0xffffffffff000n | (8n << 56n))
+      chip.write(register.control, quietControl)
+      chip.write(register.commandTail, 0x20n)
+      expect(chip.run()).toBe(1)
+    },
+    {},
+    [0x11],
+    carry('pages'),
+  ],
   ['an empty ring', (chip) => chip.run(), {}],
 ]
 
@@ -897,15 +910,32 @@ describe('filters', () => {
     }
   })
 
-  it('for a device count the lookups of its interrupts, and no others', () => {
-    for (const [wanted, count] of [
-      [matches.device, 1],
-      [matches.device ^ 1n, 0],
-    ] as const) {
-      const chip = countingChip({ control: quietControl | guestApic })
-      setEntry(chip, { q2: dte.interrupts })
-      setFilter(chip, 'device', wanted)
-      expect(counted(chip, interruptDteMiss, () => interrupt(0, 'remapped')(chip))).toBe(count)
-    }
+  it.each(['device', 'domain'] as const)(
+    'for a %s count the lookups of its interrupts, and no others',
+    (filter) => {
+      for (const [wanted, count] of [
+        [matches[filter], 1],
+        [matches[filter] ^ 1n, 0],
+      ] as const) {
+        const chip = countingChip({ control: quietControl | guestApic })
+        setEntry(chip, { q2: dte.interrupts })
+        setFilter(chip, filter, wanted)
+        expect(counted(chip, interruptDteMiss, () => interrupt(0, 'remapped')(chip))).toBe(count)
+      }
+    },
+  )
+
+  it('for a domain leave out a device with V=0, whatever its entry holds', () => {
+    const chip = countingChip()
+    chip.setDte(device, [0n, BigInt(domain)])
+    setFilter(chip, 'domain', matches.domain)
+    expect(counted(chip, passUntranslated, () => ask(chip))).toBe(0)
+  })
+
+  it('for a domain count where no tables are used', () => {
+    const chip = countingChip()
+    chip.setDte(device, [0x6000000000000003n, BigInt(domain)])
+    setFilter(chip, 'domain', matches.domain)
+    expect(counted(chip, dteMiss, () => expect(ask(chip)).toMatchObject({ from: 'identity' }))).toBe(1)
   })
 })

@@ -5,87 +5,24 @@ import { decodeCompletion, deliver, encodeCompletion, Endpoint } from '../src/en
 import type { DmaRequest, EndpointOptions } from '../src/endpoint/index.js'
 import type { DeviceMessage } from '../src/index.js'
 import { Chip, event, quietControl, register } from './chip.js'
-import type { ChipOptions } from './chip.js'
 import {
-  guestDirectoryAt,
-  guestEntryAt,
-  guestPages,
-  hostEntryAt,
-  hostPages,
-  nestedChip,
-  nestedDte,
-} from './tables.js'
-
-const device = 5
-const iotlb = 1n << 32n
-const guestSpa = 0x200000000n + hostPages
-const control = quietControl | (1n << 13n) | (1n << 15n)
-const standard: EndpointOptions = {
-  ...{ deviceId: device, pasids: 0x1000, atc: { capacity: 8 } },
-  ...{ ats: true, pri: true, outstandingPageRequests: 4 },
-}
-
-interface Rig {
-  readonly chip: Chip
-  readonly endpoint: Endpoint
-  dma(asked: DmaRequest): ReturnType<Endpoint['dma']>
-  /** Carries out commands and carries the messages that come of them. */
-  command(...commands: readonly (readonly [bigint, bigint])[]): void
-}
-
-function around(chip: Chip, endpoint: Endpoint): Rig {
-  return {
-    chip,
-    endpoint,
-    dma: (asked) => endpoint.dma(chip.iommu, asked),
-    command: (...commands) => {
-      chip.command(...commands)
-      deliver(chip.iommu, [endpoint])
-    },
-  }
-}
-
-/** A nested device with ATS, PRI and PASIDs 0, 5 and 0x200. */
-function rig(more: Partial<EndpointOptions> = {}, options: ChipOptions = {}): Rig {
-  const chip = nestedChip([device], { control: 0n, ...options })
-  const [q0 = 0n, q1 = 0n] = nestedDte(device)
-  chip.setDte(device, [q0, q1 | iotlb, 0n, 0n])
-  chip.write(0x38, 0x5200000n | (8n << 56n))
-  chip.write(register.control, options.control ?? control)
-  return around(chip, Endpoint.create(chip.memory.words, { ...standard, ...more }))
-}
-
-/** A device whose addresses are their own translations. */
-function identityRig(more: Partial<EndpointOptions> = {}): Rig {
-  const chip = Chip.create()
-  chip.setDte(device, [0x6000000000000003n, iotlb, 0n, 0n])
-  return around(chip, Endpoint.create(chip.memory.words, { ...standard, ...more }))
-}
-
-/** The entries of the PPR log: group, whether last, page, and bits 63:48. */
-function pageRequests(chip: Chip): { group: number; last: boolean; page: bigint; flags: number }[] {
-  const found = []
-  for (let at = 0x5200000n; at < 0x5200000n + chip.read(0x2038); at += 16n) {
-    const [lo, hi] = [chip.load(at)!, chip.load(at + 8n)!]
-    const [group, flags] = [Number((lo >> 32n) & 0x1ffn), Number(lo >> 48n)]
-    found.push({ group, last: ((lo >> 41n) & 1n) === 1n, page: hi, flags })
-  }
-  return found
-}
-
-const respond = (group: number, code = 0, pasid = 5): readonly [bigint, bigint] => [
-  0x7000000000000000n | (BigInt(pasid) << 32n) | BigInt(device),
-  (BigInt(group | (code << 12)) << 32n) | 4n,
-]
-const flush = (pasid: number | undefined, address = 0x7ffffffffffff001n): readonly [bigint, bigint] => {
-  const tagged = BigInt(pasid ?? 0)
-  const pieces = ((tagged & 0xffn) << 48n) | (((tagged >> 8n) & 0xffn) << 16n)
-  return [0x4000000000000000n | BigInt(device) | pieces, address | (pasid === undefined ? 0n : 4n)]
-}
-const page = { pasid: 5, iova: guestPages }
-const absent = { pasid: 5, iova: guestPages + 0x10000n }
-const map = (chip: Chip, iova: bigint, spa: bigint, flags = 7n): void =>
-  chip.put([guestEntryAt(1, iova & 0x1fffffn), (spa - 0x200000000n) | flags])
+  absent,
+  around,
+  control,
+  device,
+  flush,
+  guestSpa,
+  identityRig,
+  iotlb,
+  map,
+  page,
+  pageRequests,
+  respond,
+  rig,
+  standard,
+} from './endpoint-rig.js'
+import type { Rig } from './endpoint-rig.js'
+import { guestDirectoryAt, guestPages, hostEntryAt, hostPages } from './tables.js'
 
 describe('an access', () => {
   it('with ATS off goes out by its own address', () => {
@@ -264,6 +201,15 @@ describe('the translation cache', () => {
     expect(endpoint.entries()).toMatchObject([
       { page: 0n, sizeLog2: 64, spa: 0n, readable: true, writable: true },
     ])
+  })
+
+  it('holds a page that may be written and not read', () => {
+    const { chip, endpoint, dma } = rig({ pri: false })
+    chip.put([hostEntryAt(hostPages), (1n << 62n) | guestSpa | 1n])
+    expect(dma({ iova: hostPages, write: true })).toEqual({ kind: 'done', address: guestSpa, by: 'ats' })
+    expect(endpoint.entries()).toMatchObject([{ readable: false, writable: true }])
+    expect(dma({ iova: hostPages })).toEqual({ kind: 'denied', because: 'no-right' })
+    expect(dma({ iova: hostPages, write: true })).toMatchObject({ kind: 'done', by: 'atc' })
   })
 
   it('keeps N', () => {
@@ -453,6 +399,16 @@ describe('a page request', () => {
     expect(endpoint.pageRequestStatus()).toMatchObject({ outstanding: 0, unexpectedResponse: false })
   })
 
+  it('without PASID is waited for as any other', () => {
+    const { dma, endpoint, command } = rig()
+    const untagged = { iova: 0x110000n }
+    expect(dma(untagged)).toEqual({ kind: 'waiting', group: 0 })
+    expect(dma({ ...untagged, pasid: 5 })).toEqual({ kind: 'waiting', group: 1 })
+    expect(dma(untagged)).toEqual({ kind: 'waiting', group: 0 })
+    command([0x7000000000000000n | BigInt(device), 0n])
+    expect(endpoint.pageRequestStatus()).toMatchObject({ outstanding: 1, unexpectedResponse: false })
+  })
+
   it('may ask for several pages in one group, the last of which is marked', () => {
     const { chip, endpoint, dma, command } = rig()
     const last = { ...absent, iova: (1n << 64n) - 0x1000n }
@@ -556,6 +512,8 @@ describe('what software does to a device', () => {
     // The group of the PASID still takes of the allocation.
     expect(endpoint.pageRequestStatus().outstanding).toBe(2)
     expect(dma(absent)).toEqual({ kind: 'waiting', group: 2 })
+    endpoint.stopPasid(chip.iommu, 5)
+    expect(endpoint.pageRequestStatus().outstanding).toBe(3)
     command(respond(0, 1), respond(1, 0, 0))
     expect(endpoint.pageRequestStatus()).toMatchObject({ outstanding: 1, unexpectedResponse: false })
     const quiet = rig({ pri: false })

@@ -316,6 +316,21 @@ describe('two event logs', () => {
     expect(chip.hasStatus(is.eventLogRun)).toBe(false)
   })
 
+  it('in swap mode stop when the other log has overflowed before and was not read', () => {
+    const chip = fullChip(swap)
+    fault(chip, 255 + 255)
+    chip.write(at.eventHead, chip.read(at.eventTail))
+    chip.write(register.status, is.eventOverflow)
+    // From B, which overflows, over to A; then software acknowledges the overflow, but leaves B full.
+    expect(fault(chip)).toEqual([true])
+    chip.write(register.status, is.eventOverflowB)
+    expect(fault(chip, 255)).toEqual([...Array.from({ length: 254 }, () => true), false])
+    expect(chip.hasStatus(is.eventOverflow)).toBe(true)
+    expect(chip.hasStatus(is.eventOverflowB)).toBe(true)
+    expect(chip.hasStatus(is.eventLogRun)).toBe(false)
+    expect(chip.read(at.eventTailB)).toBe(255n * 16n)
+  })
+
   it('need DualEventLogSup: without it there is log A alone', () => {
     for (const mode of [on.eventLogB, on.eventAutoSwap]) {
       const chip = fullChip(mode, { features: without(efr.dualEventLogSup) })

@@ -86,6 +86,11 @@ const damages: readonly (readonly [name: string, damage: (json: Description) => 
       'queries[0].src is "oracle", of which',
     ],
     [
+      'source a long text, which is told in short',
+      (json) => ({ ...json, queries: [{ src: 'x'.repeat(50) }] }),
+      `queries[0].src is "${'x'.repeat(36)}..., of which`,
+    ],
+    [
       'wide device',
       (json) => ({ ...json, queries: [{ ...probe, devid: 65536 }] }),
       'queries[0].devid is 65536, which',

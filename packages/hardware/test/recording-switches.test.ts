@@ -51,7 +51,7 @@ class Affected {
 }
 const affected = new Map(Object.keys(switchOf).map((name) => [name, new Affected()]))
 
-// Snapshot by snapshot, as loading one takes longer than asking its queries under one switch.
+// Snapshot by snapshot, as loading one takes longer than asking its queries under one switch. The limit is that of 26 tests.
 beforeAll(() => {
   snapshots.forEach(({ snapshot, namedBy }, n) => {
     const recorded = new RecordedMemory(snapshot)
@@ -68,7 +68,7 @@ beforeAll(() => {
       }
     }
   })
-}, 300_000)
+}, 1_800_000)
 
 describe('with a switch turned', () => {
   it.each([...affected])('%s: just the queries that name it change', (_, { named, changed }) => {

@@ -1,5 +1,6 @@
 /** Events and page requests of guests' devices: whose log, under which names, and what when the log does not take them. */
 import { describe, expect, it } from 'vitest'
+import { receivePageRequest } from '../src/page-requests.js'
 import { register } from './chip.js'
 import {
   behind,
@@ -301,6 +302,18 @@ describe('a page request of a guest’s device', () => {
     expect(rig.page(3, page.pprTail)).toBe(0x10n)
     expect(rig.page(3, page.status) & 0x40n).toBe(0x40n)
     expect(rig.virtual.takeGuestInterrupt()).toEqual({ guestId: 3, line: 2 })
+  })
+
+  it('goes there when the device makes it', () => {
+    const rig = rigWithDevice()
+    // DTE.I besides.
+    rig.setDte(device, [0x6d80000100200803n, 0x000000010ffc0043n, 0n, 0x0000000300088000n])
+    const { deviceTable } = rig.translator
+    const made = { deviceId: device, pasid: 5, address: 0x7f0000003000n, group: 0x23, last: true }
+    const parts = { ...rig.parts, deviceTable, guests: rig.virtual }
+    expect(receivePageRequest(parts, { ...made, read: true, write: true })).toBe('logged')
+    expect(pprs(rig)).toEqual([0x1164022300050008n, 0x7f0000003000n])
+    expect(rig.readMmio(0x2038)).toBe(0n)
   })
 
   it('goes to the base that stands four bits higher, with GstBufferTRPMode', () => {

@@ -4,6 +4,10 @@
  * @packageDocumentation
  */
 export * from './vfio-user/index.js'
+export * from './differential/index.js'
+export { QtestLink } from './qtest/qtest-link.js'
+export { QtestMachine } from './qtest/qtest-machine.js'
+export type { QtestMachineOptions } from './qtest/qtest-machine.js'
 export { InteropError } from './interop-error.js'
 export { fetchQemu, ownQemu } from './qemu/fetch-qemu.js'
 export type { QemuBinary } from './qemu/qemu-binary.js'

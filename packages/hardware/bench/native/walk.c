@@ -27,7 +27,7 @@
 typedef uint64_t u64;
 typedef uint32_t u32;
 
-enum fault { NO_FAULT, NOT_PRESENT, RESERVED_BIT, BAD_ENCODING, DENIED, UNREADABLE, ILLEGAL_ENTRY };
+enum fault { NO_FAULT, NOT_PRESENT, RESERVED_BIT, BAD_ENCODING, DENIED, UNREADABLE, ILLEGAL_ENTRY, NOT_MEASURED };
 enum origin { FROM_NOWHERE, FROM_WALK, FROM_IOTLB };
 
 /* Rights lie where host entries and the device table entry keep IR and IW; the guest's own come below. */
@@ -74,6 +74,7 @@ static struct {
   u64 device_table, device_count, control;
   u64 host_levels, guest_levels, gcr3_levels;
   u64 checks_no_execute, checks_user;
+  u64 exclusion_base, hole_is_memory;
 } chip;
 
 #define GUEST_DIRTY_OFF (1ull << 48)
@@ -353,6 +354,8 @@ static struct {
   u64 spa, rights, reads;
   unsigned size;
   enum origin origin;
+  /* The tag, and the device whose request filled the entry. */
+  u32 domain, pasid, filler;
 } answer;
 
 static struct {
@@ -382,16 +385,23 @@ static enum fault translate_walk(const struct device *device, u32 pasid, u64 add
   return fault;
 }
 
+/* Interrupts, and the HyperTransport hole below 2^40. */
+static inline bool is_special(u64 address) {
+  return address >> 20 == 0xfee || (address - 0xfd00000000 <= 0x2ffffffff && !chip.hole_is_memory);
+}
+
 static enum fault translate(u32 id, u32 pasid, u64 address, u32 flags) {
   counters.requests++;
   answer.origin = FROM_NOWHERE;
   answer.reads = 0;
   if ((chip.control & 1) == 0) return NOT_PRESENT;
+  if (is_special(address)) return NOT_MEASURED;
   struct device *device = (flags & FRESH) != 0 ? &scratch : devices + (id & 0xffff);
   if (((flags & FRESH) != 0 || !device->is_present) && !device_read(device, id)) return UNREADABLE;
   u64 q0 = device->raw[0];
   if ((q0 & 1) == 0) return NOT_PRESENT;
   if (device->illegal != NO_FAULT) return device->illegal;
+  if ((chip.exclusion_base & 1) != 0) return NOT_MEASURED;
   if ((q0 & 2) == 0) return NOT_PRESENT;
   u64 access = (flags & WRITE) != 0 ? MAY_WRITE : MAY_READ;
   if ((q0 & access) == 0) return DENIED;
@@ -399,6 +409,8 @@ static enum fault translate(u32 id, u32 pasid, u64 address, u32 flags) {
   if ((q0 & GUEST_VALID) == 0) return NOT_PRESENT;
   u64 needed = access | ((flags & EXECUTE) != 0 ? MAY_EXECUTE : 0) | ((flags & SUPERVISOR) != 0 ? 0 : USER_MAY);
   u32 domain = device->raw[1] & 0xffff;
+  answer.domain = domain;
+  answer.pasid = pasid;
   if ((flags & FRESH) == 0) {
     const struct cached *entry = tlb_lookup(domain, pasid, address);
     u64 cached_needed = needed | ((needed & MAY_WRITE) != 0 ? DIRTY_KEPT : 0);
@@ -407,11 +419,13 @@ static enum fault translate(u32 id, u32 pasid, u64 address, u32 flags) {
       answer.spa = entry->frame | (address & below(answer.size));
       answer.rights = (u64)entry->rights << 32 & ALL_RIGHTS;
       answer.origin = FROM_IOTLB;
+      answer.filler = entry->filler;
       counters.hits++;
       return NO_FAULT;
     }
   }
   counters.walks++;
+  answer.filler = id;
   enum fault fault = translate_walk(device, pasid, address, needed, flags);
   if (fault != NO_FAULT) return fault;
   answer.origin = FROM_WALK;

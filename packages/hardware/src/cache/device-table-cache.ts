@@ -22,6 +22,8 @@ export const enum dteSlot {
   gcr3 = 12,
   /** The IOTLB's record of the entry's DomainID. */
   domainRecord = 14,
+  /** IR and IW of an entry that is valid, translates, and has no fault; 0 of any other: a request has to be checked. */
+  plainRights = 15,
 }
 
 /** The first words tell what the cache holds; the others follow from them. */

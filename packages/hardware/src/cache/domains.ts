@@ -74,7 +74,8 @@ export class Domains {
     const { words } = this
     const pool = words.array
     const sizes = sizeLog2 < 44 ? scope + ScopeWord.sizesLo : scope + ScopeWord.sizesHi
-    words.write(sizes, pool[sizes]! | (1 << (sizeLog2 < 44 ? sizeLog2 - 12 : sizeLog2 - 44)))
+    // Shift counts are taken modulo 32, so this is bit `sizeLog2 - 44` of the high word.
+    words.write(sizes, pool[sizes]! | (1 << (sizeLog2 - 12)))
     words.write(scope + ScopeWord.live, pool[scope + ScopeWord.live]! + 1)
     words.write(this.liveWord, pool[this.liveWord]! + 1)
   }

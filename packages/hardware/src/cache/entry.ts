@@ -104,7 +104,8 @@ export const fillerOf = (pool: Int32Array, at: number): number => pool[at + Entr
 
 /** Hash of a tag. Table indices come from its high bits, so that neighbouring pages do not crowd one place. */
 export function tagHash(lo: number, hi: number, tag: number): number {
-  const h = Math.imul(lo, 0x9e3779b1) ^ Math.imul(hi, 0x85ebca6b) ^ Math.imul(tag, 0xc2b2ae35)
+  // Without `| 0` the compiler makes doubles of arguments of which it does not know that they are int32.
+  const h = Math.imul(lo | 0, 0x9e3779b1) ^ Math.imul(hi | 0, 0x85ebca6b) ^ Math.imul(tag | 0, 0xc2b2ae35)
   return Math.imul(h ^ (h >>> 15), 0x27d4eb2f)
 }
 

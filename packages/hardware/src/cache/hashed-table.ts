@@ -94,12 +94,11 @@ export class HashedTable {
 
   /** The word index of the entry with a tag, dead or alive; -1 if there is none. */
   find(pool: Int32Array, lo: number, hi: number, tag: number): number {
+    const hash = tagHash(lo, hi, tag)
     const index = pool[this.head + HeadWord.index]!
     const log2 = pool[this.head + HeadWord.indexLog2]!
-    const mask = (1 << log2) - 1
-    const hash = tagHash(lo, hi, tag)
-    for (let slot = hash >>> (32 - log2); ; slot = (slot + 1) & mask) {
-      const word = pool[index + slot]!
+    for (let slot = hash >>> (32 - log2); ; slot = (slot + 1) & ((1 << log2) - 1)) {
+      const word = pool[(index + slot) | 0]!
       if (word === 0) return -1
       if ((word ^ (hash << Place.markShift)) >>> Place.markShift !== 0) continue
       const at = (word & Place.mask) << Place.shift

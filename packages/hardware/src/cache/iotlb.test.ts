@@ -263,7 +263,7 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
   it('grows with what it holds: a hundred thousand pages of three sizes', () => {
     const machine = newMachine()
     const sizes = [12, 21, 30] as const
-    const filled = Array.from({ length: 100_000 }, (_, n): IotlbEntry => {
+    const filled = Array.from({ length: runs(100_000) }, (_, n): IotlbEntry => {
       const sizeLog2 = sizes[n % 3]!
       const page = BigInt(n) << BigInt(sizeLog2)
       return {
@@ -311,7 +311,7 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
   it('uses slots again whose translations are dead', () => {
     const machine = newMachine()
     const before = machine.words.array.length
-    for (let n = 0n; n < 100_000n; n++) {
+    for (let n = 0n; n < BigInt(runs(100_000)); n++) {
       const page = n << 12n
       fill(machine, {
         domainId: 1,
@@ -372,6 +372,7 @@ describe('the IOTLB', { timeout: 120_000 }, () => {
           expect(sorted(ofDomain)).toEqual(sorted(live(few)))
         },
       ),
+      { numRuns: runs(100) },
     )
   })
 

@@ -14,63 +14,20 @@ import { scopeIn, ScopeWord } from './domains.js'
 import type { Domains } from './domains.js'
 import * as entry from './entry.js'
 import { EntryWord } from './entry.js'
-import { FoundEntry } from './found-entry.js'
+import { lowestBit, TagLookup } from './tag-lookup.js'
 
 /** See the file's comment. What depends on the shape of the cache is for its subclasses to say. */
-export abstract class TaggedCache extends FoundEntry {
+export abstract class TaggedCache extends TagLookup {
   protected constructor(
     words: Words,
-    protected readonly domains: Domains,
+    domains: Domains,
     protected readonly remembersGpas: boolean,
   ) {
-    super(words)
+    super(words, domains)
   }
 
   /** The same cache over a fork of the machine's words. */
   abstract forkOnto(words: Words): TaggedCache
-
-  /** The record of a domain, for lookups and fills; valid for ever. */
-  domainRecord(domainId: number): number {
-    return this.domains.record(domainId)
-  }
-
-  /**
-   * The entry that serves an address, the one with the smallest page if there are several.
-   *
-   * @param record - {@link domainRecord} of `domainId`
-   * @param pasid - `withoutPasid` for the host table alone
-   * @returns the entry's word index, for readers such as `frameLoOf`, until the cache changes; -1 if there is none
-   */
-  lookupAt(record: number, domainId: number, pasid: number, lo: number, hi: number): number {
-    const pool = this.words.array
-    const scope = scopeIn(record, pasid)
-    const tag = entry.tagOf(domainId, pasid)
-    const tagHi = entry.tagHiOf(hi >>> 12, pasid)
-    const pageLo = (lo >>> 12) | (hi << 20)
-    let sizes = pool[scope + ScopeWord.sizesLo]!
-    while (sizes !== 0) {
-      const bit = 31 - Math.clz32(sizes & -sizes)
-      sizes &= sizes - 1
-      const at = this.findLive(pool, scope, pageLo & (-1 << bit), tagHi, tag | entry.sizeBits(12 + bit))
-      if (at >= 0) return this.use(at)
-    }
-    sizes = pool[scope + ScopeWord.sizesHi]!
-    while (sizes !== 0) {
-      const bit = 31 - Math.clz32(sizes & -sizes)
-      sizes &= sizes - 1
-      const at = this.findLive(pool, scope, 0, tagHi & (-1 << bit), tag | entry.sizeBits(44 + bit))
-      if (at >= 0) return this.use(at)
-    }
-    return -1
-  }
-
-  /** Whether {@link lookupAt} finds an entry; the readers then tell it. */
-  lookup(record: number, domainId: number, pasid: number, lo: number, hi: number): boolean {
-    const at = this.lookupAt(record, domainId, pasid, lo, hi)
-    if (at < 0) return false
-    this.found = at
-    return true
-  }
 
   /**
    * Files a translation. One for the same page and size is replaced. Addresses may carry an offset.
@@ -177,10 +134,18 @@ export abstract class TaggedCache extends FoundEntry {
     const scope = scopeIn(this.domains.record(domainId), pasid)
     if (this.words.array[scope + ScopeWord.live] === 0) return
     const tag = entry.tagOf(domainId, pasid)
-    if (sizeLog2 === 12) {
-      this.probePage(scope, tag, (lo >>> 12) | (hi << 20), entry.tagHiOf(hi >>> 12, pasid))
-      return
-    }
+    if (sizeLog2 === 12) this.probePage(scope, tag, (lo >>> 12) | (hi << 20), entry.tagHiOf(hi >>> 12, pasid))
+    else this.invalidateBlock(scope, tag, pasid, lo, hi, sizeLog2)
+  }
+
+  private invalidateBlock(
+    scope: number,
+    tag: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    sizeLog2: number,
+  ): void {
     const pageLo = ((lo >>> 12) | (hi << 20)) & ~lowMaskLo(sizeLog2 - 12)
     const pageHi = (hi >>> 12) & ~lowMaskHi(sizeLog2 - 12)
     // One probe for each page of each size present, unless looking at every entry is cheaper.
@@ -254,12 +219,6 @@ export abstract class TaggedCache extends FoundEntry {
     })
   }
 
-  /** The live entry with a tag, or -1. */
-  protected abstract findLive(pool: Int32Array, scope: number, lo: number, hi: number, tag: number): number
-
-  /** Takes note that an entry has answered, and returns it. */
-  protected abstract use(at: number): number
-
   /** Makes the entry with a tag, or takes the one that there is, as a live one. */
   protected abstract take(scope: number, lo: number, hi: number, tag: number): number
 
@@ -312,17 +271,19 @@ export abstract class TaggedCache extends FoundEntry {
   private probePage(scope: number, tag: number, pageLo: number, tagHi: number): void {
     const pool = this.words.array
     // Entries that are dropped meanwhile may take their size with them, but no size comes up.
-    let sizes = pool[scope + ScopeWord.sizesLo]!
-    while (sizes !== 0) {
-      const bit = 31 - Math.clz32(sizes & -sizes)
-      sizes &= sizes - 1
+    for (let sizes = pool[scope + ScopeWord.sizesLo]!; sizes !== 0; sizes &= sizes - 1) {
+      const bit = lowestBit(sizes)
       const at = this.findLive(pool, scope, pageLo & (-1 << bit), tagHi, tag | entry.sizeBits(12 + bit))
       if (at >= 0) this.drop(at, scope)
     }
-    sizes = pool[scope + ScopeWord.sizesHi]!
-    while (sizes !== 0) {
-      const bit = 31 - Math.clz32(sizes & -sizes)
-      sizes &= sizes - 1
+    if (pool[scope + ScopeWord.sizesHi] !== 0) this.probeHuge(scope, tag, tagHi)
+  }
+
+  /** The same for entries of 2^44 bytes or more. */
+  private probeHuge(scope: number, tag: number, tagHi: number): void {
+    const pool = this.words.array
+    for (let sizes = pool[scope + ScopeWord.sizesHi]!; sizes !== 0; sizes &= sizes - 1) {
+      const bit = lowestBit(sizes)
       const at = this.findLive(pool, scope, 0, tagHi & (-1 << bit), tag | entry.sizeBits(44 + bit))
       if (at >= 0) this.drop(at, scope)
     }

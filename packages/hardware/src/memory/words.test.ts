@@ -145,6 +145,18 @@ describe('the words of a machine and its forks', { timeout: 120_000 }, () => {
     expect(words.activate()[4_000_000 % wordCount]).toBe(4_000_000)
   })
 
+  it('lose none of many words that changed since a fork', () => {
+    const words = Words.create()
+    const count = 200_000
+    const first = words.allocate(count)
+    const fork = words.fork()
+    words.activate()
+    for (let i = 0; i < count; i++) words.write(first + i, i + 1)
+    expect(fork.activate().every((value) => value === 0)).toBe(true)
+    const pool = words.activate()
+    for (let i = 0; i < count; i++) if (pool[first + i] !== i + 1) expect(pool[first + i]).toBe(i + 1)
+  })
+
   it('need no room for forks that nobody keeps', () => {
     const { words } = newMachine()
     for (let i = 1; i <= 200_000; i++) {

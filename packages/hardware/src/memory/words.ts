@@ -98,7 +98,7 @@ class Pool {
     this.generation += 1
   }
 
-  /** Makes `target` the current version. Costs the changes on the way to it. */
+  /** Makes `target`, another version, the current one. Costs the changes on the way to it. */
   switchTo(target: Version): void {
     this.generation += 1
     const path: Version[] = []
@@ -107,7 +107,7 @@ class Pool {
     this.current.hashHi = this.hashHi
     for (let i = path.length - 2; i >= 0; i--) this.stepTo(path[i]!, path[i + 1]!)
     this.current = target
-    this.journal = path.length > 1 ? path[1]! : null
+    this.journal = path[1]!
     this.hashLo = target.hashLo
     this.hashHi = target.hashHi
   }
@@ -259,12 +259,6 @@ export class Words {
         sum[1]! ^= mix(n, keySpace, value, seedHi)
       }
     })
-  }
-
-  /** Changes the fingerprint for something that its owner hashed itself. The machine must be active. */
-  toggleHash(lo: number, hi: number): void {
-    this.pool.hashLo ^= lo
-    this.pool.hashHi ^= hi
   }
 
   /** A handle on a copy of all words as they are now. Costs nothing but the handle. */

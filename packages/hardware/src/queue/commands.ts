@@ -15,7 +15,7 @@ import { controlLo, mmio, status } from '../mmio.js'
 import type { Registers } from '../registers.js'
 import type { Switches } from '../switches.js'
 import type { TranslationCaches } from '../translation-caches.js'
-import { trailingOnesSizeLog2 } from '../walk/address-bits.js'
+import { lowMaskHi, lowMaskLo, trailingOnesSizeLog2 } from '../walk/address-bits.js'
 import { request } from '../walk/answer.js'
 import { atsEnabled } from '../walk/device-entry.js'
 import type { Translator } from '../walk/translate.js'
@@ -76,6 +76,19 @@ export class Commands {
    */
   carryOut(w0: number, w1: number, w2: number, w3: number, lo: number, hi: number): CommandOutcome {
     this.lastOpcode = w1 >>> 28
+    // The command that there is most of; the others share a function that is too large to be compiled into the queue's.
+    if (this.lastOpcode === CommandOpcode.invalidateIommuPages) return this.invalidatePages(w0, w1, w2, w3)
+    return this.carryOutOther(w0, w1, w2, w3, lo, hi)
+  }
+
+  private carryOutOther(
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    lo: number,
+    hi: number,
+  ): CommandOutcome {
     switch (this.lastOpcode) {
       case CommandOpcode.completionWait:
         return this.completionWait(w0, w1, w2, w3)
@@ -83,8 +96,6 @@ export class Commands {
         if (!namesOnlyDevice(w0, w1, w2, w3)) return CommandOutcome.illegal
         if (!this.checksOnly) this.targets.deviceTableCache.invalidate(w0)
         return CommandOutcome.done
-      case CommandOpcode.invalidateIommuPages:
-        return this.invalidatePages(w0, w1, w2, w3)
       case CommandOpcode.invalidateIotlbPages:
         return this.invalidateIotlbPages(w0, w1, w2, w3, lo, hi)
       case CommandOpcode.invalidateInterruptTable:
@@ -210,7 +221,7 @@ export class Commands {
   }
 
   private prefetch(w0: number, w1: number, w2: number, w3: number): CommandOutcome {
-    const { switches, translator, caches } = this.targets
+    const { memory, switches, translator, caches } = this.targets
     if ((w0 & 0x00ff0000) !== 0 || (w1 & 0x0ff00000) !== 0 || (w2 & 0xfea) !== 0)
       return CommandOutcome.illegal
     const isGuest = (w2 & 4) !== 0
@@ -221,14 +232,16 @@ export class Commands {
     const deviceId = w0 & 0xffff
     if ((w2 & 0x10) !== 0) {
       const slot = translator.deviceTable.entryOf(deviceId, false)
-      const domainId = slot < 0 ? -1 : this.targets.memory.words.array[slot + 2]! & 0xffff
-      if (domainId >= 0 && isGuest) caches.invalidateGuest(domainId, pasid, w2, w3, sizeLog2, false)
-      else if (domainId >= 0) caches.invalidateHost(domainId, w2, w3, sizeLog2, false)
+      if (slot >= 0) {
+        const domainId = memory.words.array[slot + 2]! & 0xffff
+        if (isGuest) caches.invalidateGuest(domainId, pasid, w2, w3, sizeLog2, false)
+        else caches.invalidateHost(domainId, w2, w3, sizeLog2, false)
+      }
     }
     const flags = switches.choices.prefetchFaults === 'silent' ? request.prefetch : 0
     const step = sizeLog2 > 30 ? 2 ** 30 : 2 ** sizeLog2
-    let pageLo = w2 & ~0xfff
-    let pageHi = w3
+    let pageLo = w2 & ~lowMaskLo(sizeLog2)
+    let pageHi = w3 & ~lowMaskHi(sizeLog2)
     for (let n = w0 >>> 24; n > 0; n--) {
       translator.translate(deviceId, isGuest ? pasid : -1, pageLo, pageHi, flags)
       const next = (pageLo >>> 0) + step

@@ -11,6 +11,9 @@ import type { Words } from '../memory/words.js'
 import { CommandOutcome } from './command-outcome.js'
 import type { Commands } from './commands.js'
 
+/** Who carries commands out. */
+type Performer = Pick<Commands, 'carryOut'>
+
 const places = 16
 /** Words of one: the command's four, and its SPA. */
 const placeWords = 6
@@ -35,7 +38,7 @@ export class DeferredCommands {
   }
 
   /** Puts a legal command off. False if there is no place and the oldest one waits for a device. */
-  put(commands: Commands, w0: number, w1: number, w2: number, w3: number, lo: number, hi: number): boolean {
+  put(commands: Performer, w0: number, w1: number, w2: number, w3: number, lo: number, hi: number): boolean {
     if (this.get(heldAt) === places && !this.carryOutOldest(commands)) return false
     const at = this.placeOf(this.get(heldAt))
     const command = [w0, w1, w2, w3, lo, hi]
@@ -45,12 +48,12 @@ export class DeferredCommands {
   }
 
   /** Carries out all of them, the oldest first. False if one waits for a device. */
-  drain(commands: Commands): boolean {
+  drain(commands: Performer): boolean {
     while (this.get(heldAt) > 0) if (!this.carryOutOldest(commands)) return false
     return true
   }
 
-  private carryOutOldest(commands: Commands): boolean {
+  private carryOutOldest(commands: Performer): boolean {
     const at = this.placeOf(0)
     const word = (n: number): number => this.get(at + n)
     const outcome = commands.carryOut(word(0), word(1), word(2), word(3), word(4), word(5))

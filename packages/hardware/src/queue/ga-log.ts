@@ -11,13 +11,11 @@ import { mmio } from '../mmio.js'
 import type { Registers } from '../registers.js'
 import { appendToLog, written } from './log-writer.js'
 
-/** Writes one entry of 64 bits. False if it was lost. */
-export function logGuestInterrupt(registers: Registers, memory: Memory, lo: number, hi: number): boolean {
-  const became = appendToLog(registers, memory, gaLog, 8, lo, hi, 0, 0)
-  if (became === written.lost) return false
+/** Writes one entry of 64 bits. */
+export function logGuestInterrupt(registers: Registers, memory: Memory, lo: number, hi: number): void {
+  if (appendToLog(registers, memory, gaLog, 8, lo, hi, 0, 0) === written.lost) return
   const copyLo = registers.lo(mmio.gaTailAddress)
   const copyHi = registers.hi(mmio.gaTailAddress)
   // An address of zero: software did not ask for a copy.
   if ((copyLo | copyHi) !== 0) memory.store64(copyLo, copyHi, registers.lo(mmio.gaTail), 0)
-  return became === written.kept
 }

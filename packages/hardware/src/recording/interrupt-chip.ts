@@ -63,7 +63,7 @@ export class InterruptChip {
   ask(deviceId: number, { address, data }: RecordedMessage): InterruptAnswer {
     const became = this.chip.interrupt(deviceId, ...halves(address), data, request.fresh)
     const result = this.chip.interruptResult
-    const word = (at: number): number => result[at] ?? 0
+    const word = (at: number): number => Number(result[at])
     const pair = (at: number): bigint => wordOf(word(at), word(at + 1))
     const kinds = Object.keys(interruptOutcome) as InterruptAnswer['kind'][]
     return {

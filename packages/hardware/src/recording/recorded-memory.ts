@@ -64,4 +64,4 @@ function wordsOf(bytes: Uint8Array): Int32Array {
   return words
 }
 
-const quadWord = (words: Int32Array, at: number): bigint => wordOf(words[at] ?? 0, words[at + 1] ?? 0)
+const quadWord = (words: Int32Array, at: number): bigint => wordOf(Number(words[at]), Number(words[at + 1]))

@@ -44,7 +44,8 @@ export function showRefusal(event: EventWords | null): string {
   return `refused with ${kind} ${event.map(bytesOf).join('')}`
 }
 
-const bytesOf = (word: bigint): string => hexDigits(word, 16).match(/../g)?.reverse().join('') ?? ''
+const bytesOf = (word: bigint): string =>
+  Array.from({ length: 8 }, (_, n) => hexDigits((word >> BigInt(8 * n)) & 0xffn, 2)).join('')
 
 export const showStore = (store: StoredWord | undefined): string =>
   store === undefined

@@ -6,6 +6,7 @@ import sizeCodes from '../../vectors/size-codes.json' with { type: 'json' }
 import {
   anyBitBetween,
   anyBitFrom,
+  indexFrom,
   isSignExtended,
   levelIndex,
   levelShift,
@@ -46,6 +47,14 @@ describe('bits of an address in two words', { timeout: 120_000 }, () => {
     expect(levelShift(level)).toBe(shift)
     forAddresses((address, lo, hi) => {
       expect(levelIndex(level, lo, hi)).toBe(Number((address >> BigInt(shift)) & 511n))
+    })
+  })
+
+  it('give an index from any bit on', () => {
+    forAddresses((address, lo, hi) => {
+      for (const bit of range(12, 57)) {
+        expect(indexFrom(bit, lo, hi)).toBe(Number((address >> BigInt(bit)) & 511n))
+      }
     })
   })
 

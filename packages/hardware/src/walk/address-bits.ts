@@ -2,7 +2,8 @@
  * Bits of 64-bit addresses held as two int32 words: table indices, widths, page masks.
  *
  * Levels are numbered as the manual numbers them: level 1 maps 4 KiB pages, level 6 is the top of a 64-bit host
- * table. A shift count of 32 means 0 in JavaScript, hence the cases.
+ * table. Shift counts are taken modulo 32: hence the cases, and hence bits of the high word are shifted by their whole
+ * number.
  *
  * @packageDocumentation
  */
@@ -33,7 +34,7 @@ export const indexFrom = (shift: number, lo: number, hi: number): number =>
 /** Whether any of the address bits from `bit` to 63 is set. */
 export function anyBitFrom(bit: number, lo: number, hi: number): boolean {
   if (bit >= 64) return false
-  if (bit >= 32) return hi >>> (bit - 32) !== 0
+  if (bit >= 32) return hi >>> bit !== 0
   return hi !== 0 || lo >>> bit !== 0
 }
 
@@ -46,12 +47,12 @@ export function anyBitBetween(from: number, to: number, lo: number, hi: number):
 export const lowMaskLo = (bit: number): number => (bit >= 32 ? -1 : ~(-1 << bit))
 
 /** High word of a mask of the bits below `bit`, 0 to 64. */
-export const lowMaskHi = (bit: number): number => (bit <= 32 ? 0 : bit >= 64 ? -1 : ~(-1 << (bit - 32)))
+export const lowMaskHi = (bit: number): number => (bit <= 32 ? 0 : bit >= 64 ? -1 : ~(-1 << bit))
 
 /** Whether bits 63 to `bit` are all equal: the address is sign-extended from there. */
 export function isSignExtended(bit: number, lo: number, hi: number): boolean {
   if (bit >= 32) {
-    const top = hi >> (bit - 32)
+    const top = hi >> bit
     return top === 0 || top === -1
   }
   const top = lo >> bit

@@ -12,7 +12,7 @@ import type { Switches } from '../switches.js'
 import { dteSlot } from '../cache/device-table-cache.js'
 import { withoutPasid } from '../cache/iotlb.js'
 import { outcome, request, resultWord, source, untaggedGuest } from './answer.js'
-import { atsEnabled, guestIoProtection, guestValid, translationValid } from './device-entry.js'
+import { atsEnabled, guestValid, isGiov, translationValid } from './device-entry.js'
 import type { FaultReport } from './fault-report.js'
 import {
   denied,
@@ -85,13 +85,13 @@ export class AtsRequests {
       if (this.switches.choices.pasidWithoutGuestTables === 'fault') return this.nothing(deviceId)
       tagged = withoutPasid
     }
-    const isGiov = tagged < 0 && (q0Hi & guestIoProtection) !== 0 && (q0Hi & guestValid) !== 0
-    if (isGiov) tagged = 0
+    const isUntagged = tagged < 0 && isGiov(q0Hi)
+    if (isUntagged) tagged = 0
     const isModeZero = (q0Lo & 0xe00) === 0
     const answer =
       tagged < 0 && isModeZero
         ? this.identity(q0Hi, lo, hi)
-        : this.throughTables(slot, deviceId, tagged, lo, hi, flags, isGiov)
+        : this.throughTables(slot, deviceId, tagged, lo, hi, flags, isUntagged)
     // Without a host table AttrV and Mode0FC stand in for the FC of its leaf.
     if (isModeZero && answer === outcome.translated) {
       const attributes = pool[slot + 7]! & modeZeroCoherent

@@ -101,6 +101,20 @@ describe('a level of a device table entry', () => {
     expect(level({ mode: 7 }, open, switches({ modeReserved: 'io-page-fault' }))).toBe(badEncoding)
   })
 
+  it('does not matter with V=0 or TV=0, where no table is walked', () => {
+    for (const unused of [{ valid: false }, { translationValid: false }]) {
+      expect(level({ ...unused, mode: 7 })).toBe(noFault)
+      expect(level({ ...unused, mode: 0 }, { ...open, modeZeroIllegal: true })).toBe(noFault)
+      expect(level({ ...unused, guestValid: true, gcr3Levels: 3 })).toBe(noFault)
+    }
+  })
+
+  it('is illegal as Mode 0 under SNP, where that does not allow it', () => {
+    expect(level({ mode: 0 }, { ...open, modeZeroIllegal: true })).toBe(illegalDeviceEntryLevel)
+    expect(level({ mode: 1 }, { ...open, modeZeroIllegal: true })).toBe(noFault)
+    expect(level({ mode: 0 })).toBe(noFault)
+  })
+
   it('is legal as far as the features reach: GLX and GuestPagingMode, with GV=1 only', () => {
     for (const most of [1, 2, 3]) {
       for (let gcr3Levels = 0; gcr3Levels < 4; gcr3Levels++) {

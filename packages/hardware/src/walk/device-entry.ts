@@ -17,7 +17,7 @@ const reservedLow = 0x7c
 /** High word of quad-word 0. */
 const reservedTop = 0x80000000 | 0
 const pageRequestBits = 0x00300000
-export const guestIoProtection = 0x00400000
+const guestIoProtection = 0x00400000
 export const guestValid = 0x00800000
 const guestFieldsHigh = 0x1f800000
 /** Quad-word 1: GCR3 root pieces, SATS. */
@@ -94,6 +94,9 @@ export function levelFault(pool: Int32Array, at: number, gates: EntryGates, swit
   if (paging + 4 > gates.guestLevels) return switches.guestPagingModeReserved
   return noFault
 }
+
+/** Requests without PASID go through the guest table of PASID 0. */
+export const isGiov = (q0Hi: number): boolean => (q0Hi & guestIoProtection) !== 0 && (q0Hi & guestValid) !== 0
 
 /** Low word of the GCR3 root: address bits 14:12, 30:15 and 31 from their three places. */
 export function gcr3RootLo(pool: Int32Array, at: number): number {

@@ -13,13 +13,25 @@ import type { SparseMemory } from '../memory/sparse-memory.js'
 import { controlHi, controlLo, mmio } from '../mmio.js'
 import type { Registers } from '../registers.js'
 import type { Switches } from '../switches.js'
-import { gcr3RootHi, gcr3RootLo, levelFault, reservedBitFault } from './device-entry.js'
+import {
+  entryValid,
+  gcr3RootHi,
+  gcr3RootLo,
+  levelFault,
+  reservedBitFault,
+  translationValid,
+} from './device-entry.js'
 import type { EntryGates } from './device-entry.js'
 import { deviceEntryUnreadable, noFault } from './fault.js'
 import type { Fault } from './fault.js'
+import { mayRead, mayWrite } from './rights.js'
 import type { WalkTrace } from './trace.js'
 
+/** No slot: the entry has to be read. */
+export const notCached = 0
+
 const deviceEntryLog2 = 5
+const bothValid = entryValid | translationValid
 
 /** See the file's comment. */
 export class DeviceTable {
@@ -60,24 +72,26 @@ export class DeviceTable {
    * @returns -1 if there is none; then {@link fault} and the address tell why
    */
   entryOf(deviceId: number, isFresh: boolean): number {
-    return this.entryIn(this.memory.words.array, deviceId, isFresh)
-  }
-
-  /** The same for a caller who has the machine's words at hand. */
-  entryIn(pool: Int32Array, deviceId: number, isFresh: boolean): number {
     const cache = this.deviceTableCache
     if (isFresh) return this.readEntry(cache.scratch, deviceId, true)
-    const slot = cache.slotOf(deviceId)
-    const isCached = slot !== 0 && pool[slot + dteSlot.present] === 1
-    this.wasCached = isCached
-    if (isCached) return slot
+    const slot = this.cachedIn(this.memory.words.array, deviceId)
+    if (slot !== notCached) return slot
+    this.wasCached = false
     return this.readEntry(cache.makeSlot(deviceId), deviceId, false)
+  }
+
+  /** The slot if the cache has the entry, for a caller who has the machine's words at hand; else {@link notCached}. */
+  cachedIn(pool: Int32Array, deviceId: number): number {
+    const slot = this.deviceTableCache.slotOf(deviceId)
+    if (slot === 0 || pool[slot + dteSlot.present] !== 1) return notCached
+    this.wasCached = true
+    return slot
   }
 
   private readEntry(slot: number, deviceId: number, isFresh: boolean): number {
     const controlHigh = this.registers.hi(mmio.control)
     const segmentsLog2 = Math.min((controlHigh >>> 2) & 7, this.features.segmentsLog2)
-    const segment = segmentsLog2 === 0 ? 0 : deviceId >>> (16 - segmentsLog2)
+    const segment = deviceId >>> (16 - segmentsLog2)
     const base = segment === 0 ? mmio.deviceTableBase : mmio.deviceTableSegment1 + (segment - 1) * 8
     const baseLo = this.registers.lo(base)
     const index = deviceId & (0xffff >>> segmentsLog2)
@@ -114,8 +128,12 @@ export class DeviceTable {
   private judge(slot: number): void {
     const { words } = this.memory
     const pool = words.array
-    words.write(slot + dteSlot.illegal, reservedBitFault(pool, slot, this.gates, this.switches))
-    words.write(slot + dteSlot.illegalLevel, levelFault(pool, slot, this.gates, this.switches))
+    const illegal = reservedBitFault(pool, slot, this.gates, this.switches)
+    const illegalLevel = levelFault(pool, slot, this.gates, this.switches)
+    const isPlain = (pool[slot]! & bothValid) === bothValid && illegal === noFault && illegalLevel === noFault
+    words.write(slot + dteSlot.illegal, illegal)
+    words.write(slot + dteSlot.illegalLevel, illegalLevel)
+    words.write(slot + dteSlot.plainRights, isPlain ? pool[slot + 1]! & (mayRead | mayWrite) : 0)
     words.write(slot + dteSlot.gcr3, gcr3RootLo(pool, slot))
     words.write(slot + dteSlot.gcr3 + 1, gcr3RootHi(pool, slot))
     words.write(slot + dteSlot.domainRecord, this.iotlb.domainRecord(pool[slot + 2]! & 0xffff))

@@ -143,7 +143,7 @@ export class HostWalk {
     const iovaHi = hi | 0
     const { extras, memory } = this
     let level = mode | 0
-    if (level < 6 && anyBitFrom(levelShift(level + 1), iovaLo, iovaHi)) return this.aboveWidth
+    if (anyBitFrom(levelShift(level + 1), iovaLo, iovaHi)) return this.aboveWidth
     const neededEarly = needed & this.checkedEarly
     let tableLo = rootLo & frameMask
     let tableHi = rootHi & 0xfffff
@@ -226,7 +226,7 @@ export class HostWalk {
           fault = nextLevel > this.hostLevels ? this.nextLevelBeyondHats : badEncoding
           break
         }
-        if (nextLevel < below && anyBitBetween(levelShift(nextLevel + 1), shift, iovaLo, iovaHi)) {
+        if (anyBitBetween(levelShift(nextLevel + 1), shift, iovaLo, iovaHi)) {
           fault = badEncoding
           break
         }

@@ -24,6 +24,9 @@ export const isSpecial = (lo: number, hi: number, holeIsMemory: boolean): boolea
 /** Bits 63:40 of an address in the hole, in its high word, with bit 39 repeated. */
 export const signOfHole = 0xffffff00 | 0
 
+/** In place of a slot: the device's entry was not looked at. */
+const noEntry = -1
+
 /** What the entry lets a range be: the request goes on as one to memory, or passes, or a fault. */
 const asMemory = -1
 const passes = 0
@@ -49,27 +52,27 @@ export class SpecialRanges {
     const isPosted = (flags & (request.write | request.nonPosted)) === request.write
     // Requests by translated address are not asked for a translation, whatever range they name.
     if ((flags & request.translationRequest) !== 0)
-      return this.refuse(-1, invalidRequest(1), deviceId, pasid, lo, hi, flags)
+      return this.refuse(noEntry, invalidRequest(1), deviceId, pasid, lo, hi, flags)
     if (hi === 0) return this.interruptRange(isPosted, deviceId, pasid, lo, hi, flags)
     const block = hi === 0xfd ? lo >>> 16 : 0x10000
     if (block < 0xf900) {
       if (isPosted) return outcome.interrupt
-      return this.refuse(-1, invalidRequest(0), deviceId, pasid, lo, hi, flags)
+      return this.refuse(noEntry, invalidRequest(0), deviceId, pasid, lo, hi, flags)
     }
     // Acknowledge cycles of the interrupt controller, and what lies beside system management.
     if (block < 0xf910 || (block >= 0xf920 && block < 0xfb00)) {
-      return this.refuse(-1, invalidRequest(isPosted ? 6 : 0), deviceId, pasid, lo, hi, flags)
+      return this.refuse(noEntry, invalidRequest(isPosted ? 6 : 0), deviceId, pasid, lo, hi, flags)
     }
     if (block >= 0xfe00) {
       const fault =
         this.switches.choices.hyperTransportRest === 'silent' ? silentAbort : invalidRequest(isPosted ? 3 : 4)
-      return this.refuse(-1, fault, deviceId, pasid, lo, hi, flags)
+      return this.refuse(noEntry, fault, deviceId, pasid, lo, hi, flags)
     }
     if (block >= 0xfb00 && block < 0xfc00) {
       if (isPosted && !this.translationRangeReserved) return this.forward(lo, hi)
-      return this.refuse(-1, invalidRequest(isPosted ? 3 : 4), deviceId, pasid, lo, hi, flags)
+      return this.refuse(noEntry, invalidRequest(isPosted ? 3 : 4), deviceId, pasid, lo, hi, flags)
     }
-    return this.byEntry(block < 0xfb00, isPosted, deviceId, pasid, lo, hi, flags)
+    return this.byEntry(block >>> 4 === 0xf91, isPosted, deviceId, pasid, lo, hi, flags)
   }
 
   private interruptRange(
@@ -82,10 +85,10 @@ export class SpecialRanges {
   ): number {
     const isWrite = (flags & request.write) !== 0
     if (pasid >= 0 && (isWrite || this.switches.choices.interruptWithPasid === 'all')) {
-      return this.refuse(-1, notPresent, deviceId, pasid, lo, hi, flags)
+      return this.refuse(noEntry, notPresent, deviceId, pasid, lo, hi, flags)
     }
     if (isPosted) return outcome.interrupt
-    return this.refuse(-1, invalidRequest(0), deviceId, pasid, lo, hi, flags)
+    return this.refuse(noEntry, invalidRequest(0), deviceId, pasid, lo, hi, flags)
   }
 
   /** System management and port I/O: the device's entry says what becomes of them. */

@@ -122,23 +122,30 @@ export class TableAccess {
   ): Fault {
     const domainId = pool[slot + 2]! & 0xffff
     this.result[ResultWord.domainId] = domainId
-    this.result[ResultWord.pasid] = pasid | 0
+    this.result[ResultWord.pasid] = pasid
     if ((flags & RequestFlag.fresh) === 0) {
-      const at = this.iotlb.lookupAt(pool[slot + dteSlot.domainRecord]!, domainId, pasid, lo, hi)
-      if (at >= 0) {
-        const fault = this.answerFrom(pool, at, lo, hi, needed)
-        if (fault !== toBeWalked) return fault
-      }
+      const fault = this.lookUp(pool, slot, domainId, pasid, lo, hi, needed)
+      if (fault !== toBeWalked) return fault
     }
     return this.miss(slot, deviceId, domainId, pasid, lo, hi, flags, needed, isUntagged)
   }
 
-  /** Answers from an entry of the IOTLB, if it has the rights. */
-  private answerFrom(pool: Int32Array, at: number, lo: number, hi: number, needed: number): Fault {
-    const { result } = this
+  /** Answers from the IOTLB, if it has an entry with the rights. */
+  private lookUp(
+    pool: Int32Array,
+    slot: number,
+    domainId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    needed: number,
+  ): Fault {
+    const at = this.iotlb.lookupAt(pool, pool[slot + dteSlot.domainRecord]!, domainId, pasid, lo, hi)
+    if (at < 0) return toBeWalked
     const rights = rightsOf(pool, at)
     const neededInCache = (needed & mayWrite) !== 0 ? needed | dirtyKept : needed
     if ((rights & neededInCache) !== neededInCache) return this.withoutRights(rights, needed)
+    const { result } = this
     const size = sizeLog2Of(pool, at)
     result[ResultWord.spaLo] = frameLoOf(pool, at) | (lo & lowMaskLo(size))
     result[ResultWord.spaHi] = frameHiOf(pool, at) | (hi & lowMaskHi(size))
@@ -171,7 +178,7 @@ export class TableAccess {
   ): Fault {
     const { result, tables } = this
     const isFresh = (flags & RequestFlag.fresh) !== 0
-    const parts = isFresh || pasid === withoutPasid || !this.hasHostTable(slot) ? null : this.parts
+    const parts = this.parts === null || isFresh || !this.isNested(slot, pasid) ? null : this.parts
     if (this.modelsWalkCaches) this.beginWithCaches(deviceId, domainId, isFresh)
     result[ResultWord.source] = Source.walk
     result[ResultWord.filler] = deviceId
@@ -198,8 +205,8 @@ export class TableAccess {
     return noFault
   }
 
-  private hasHostTable(slot: number): boolean {
-    return (this.memory.words.array[slot]! & 0xe00) !== 0
+  private isNested(slot: number, pasid: number): boolean {
+    return pasid !== withoutPasid && (this.memory.words.array[slot]! & 0xe00) !== 0
   }
 
   private beginWithCaches(deviceId: number, domainId: number, isFresh: boolean): void {

@@ -12,18 +12,20 @@ import type { DeviceTableCache } from '../cache/device-table-cache.js'
 import { withoutPasid } from '../cache/iotlb.js'
 import type { Features } from '../features.js'
 import type { SparseMemory } from '../memory/sparse-memory.js'
-import { controlLo, mmio } from '../mmio.js'
+import type { Words } from '../memory/words.js'
+import { controlLo } from '../mmio.js'
 import type { Registers } from '../registers.js'
 import type { Switches } from '../switches.js'
 import type { TranslationCaches } from '../translation-caches.js'
 import { Outcome, RequestFlag, ResultWord, resultWords, Source, untaggedGuest } from './answer.js'
 import { AtsRequests } from './ats.js'
-import { entryValid, guestIoProtection, guestValid, mayBeExcluded, translationValid } from './device-entry.js'
-import { DeviceTable } from './device-table.js'
-import { denied, invalidRequest, noFault, notPresent } from './fault.js'
+import { guestValid, isGiov } from './device-entry.js'
+import { DeviceTable, notCached } from './device-table.js'
+import { EntryChecks, passesChecks } from './entry-checks.js'
+import { noFault, notPresent } from './fault.js'
 import { FaultReport } from './fault-report.js'
 import type { EventRoute } from './fault-report.js'
-import { allRights, mayExecute, mayRead, mayWrite, userMay } from './rights.js'
+import { mayExecute, mayRead, mayWrite, userMay } from './rights.js'
 import { isSpecial, SpecialRanges } from './special-ranges.js'
 import { TableAccess } from './table-access.js'
 import type { WalkTrace } from './trace.js'
@@ -38,9 +40,6 @@ export interface Platform {
   readonly tablePageCache: boolean
 }
 
-/** No {@link Outcome}: the request goes on. */
-const passesChecks = -1
-
 /** See the file's comment. */
 export class Translator {
   /** The answer to the last request; see {@link ResultWord}. */
@@ -50,18 +49,25 @@ export class Translator {
   private readonly faults: FaultReport
   private readonly special: SpecialRanges
   private readonly ats: AtsRequests
+  private readonly checks: EntryChecks
   private readonly holeIsMemory: boolean
+  private readonly words: Words
+  private readonly controlWord: number
+  private readonly exclusionWord: number
 
   constructor(
-    private readonly memory: SparseMemory,
-    private readonly registers: Registers,
+    memory: SparseMemory,
+    registers: Registers,
     caches: TranslationCaches,
     deviceTableCache: DeviceTableCache,
     features: Features,
     private readonly switches: Switches,
-    private readonly platform: Platform,
+    platform: Platform,
   ) {
     const { result } = this
+    this.words = memory.words
+    this.controlWord = registers.controlWord
+    this.exclusionWord = registers.exclusionWord
     this.deviceTable = new DeviceTable(
       memory,
       registers,
@@ -82,6 +88,7 @@ export class Translator {
       platform.tablePageCache,
     )
     this.ats = new AtsRequests(memory, this.tables, this.faults, switches, result)
+    this.checks = new EntryChecks(memory, registers, this.ats, this.faults, switches, result)
     this.special = new SpecialRanges(
       memory,
       this.deviceTable,
@@ -130,26 +137,43 @@ export class Translator {
    * @returns one of {@link Outcome}
    */
   translate(deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
-    let pool = this.memory.words.array
-    const result = this.result
+    return this.translateIn(this.words.array, deviceId, pasid, lo, hi, flags)
+  }
+
+  /** The same for a caller who has the machine's words at hand. */
+  translateIn(
+    pool: Int32Array,
+    deviceId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    flags: number,
+  ): number {
+    const { result } = this
     this.deviceTable.wasCached = null
     result[ResultWord.domainId] = -1
     result[ResultWord.source] = Source.none
     result[ResultWord.reads] = 0
-    if ((pool[this.registers.controlWord]! & controlLo.iommuEn) === 0) return this.forward(lo, hi)
+    if ((pool[this.controlWord]! & controlLo.iommuEn) === 0) return this.checks.forward(lo, hi)
     if (isSpecial(lo, hi, this.holeIsMemory)) {
       const answer = this.special.answer(deviceId, pasid, lo, hi, flags)
-      if (answer >= 0) return answer
-      // Reading an entry may have made room for it, and moved the words: here, and below.
-      pool = this.memory.words.array
+      return answer >= 0 ? answer : this.afterReading(deviceId, pasid, lo, hi, flags)
     }
-    const slot = this.deviceTable.entryIn(pool, deviceId, (flags & RequestFlag.fresh) !== 0)
+    const slot = (flags & RequestFlag.fresh) === 0 ? this.deviceTable.cachedIn(pool, deviceId) : notCached
+    if (slot === notCached) return this.afterReading(deviceId, pasid, lo, hi, flags)
+    return this.translateBy(pool, slot, deviceId, pasid, lo, hi, flags)
+  }
+
+  /** Reading an entry may make room for it, and move the words. */
+  private afterReading(deviceId: number, pasid: number, lo: number, hi: number, flags: number): number {
+    const { deviceTable, result } = this
+    const slot = deviceTable.entryOf(deviceId, (flags & RequestFlag.fresh) !== 0)
     if (slot < 0) {
-      result[ResultWord.spaLo] = this.deviceTable.entryLo
-      result[ResultWord.spaHi] = this.deviceTable.entryHi
-      return this.faults.report(slot, this.deviceTable.fault, deviceId, pasid, lo, hi, flags)
+      result[ResultWord.spaLo] = deviceTable.entryLo
+      result[ResultWord.spaHi] = deviceTable.entryHi
+      return this.faults.report(slot, deviceTable.fault, deviceId, pasid, lo, hi, flags)
     }
-    return this.translateBy(this.memory.words.array, slot, deviceId, pasid, lo, hi, flags)
+    return this.translateBy(this.words.array, slot, deviceId, pasid, lo, hi, flags)
   }
 
   private translateBy(
@@ -161,22 +185,18 @@ export class Translator {
     hi: number,
     flags: number,
   ): number {
-    const q0Lo = pool[slot]!
-    const q0Hi = pool[slot + 1]!
     const access = (flags & RequestFlag.write) !== 0 ? mayWrite : mayRead
     // Most requests pass all checks: for them it does not matter in which order they are made.
     const passes =
-      (q0Lo & (entryValid | translationValid)) === (entryValid | translationValid) &&
-      (pool[slot + dteSlot.illegal]! | pool[slot + dteSlot.illegalLevel]!) === noFault &&
-      (q0Hi & access) !== 0 &&
+      (pool[slot + dteSlot.plainRights]! & access) !== 0 &&
       (flags & (RequestFlag.translationRequest | RequestFlag.translated)) === 0 &&
       // ExEn.
-      (pool[this.registers.exclusionWord]! & 1) === 0
+      (pool[this.exclusionWord]! & 1) === 0
     if (!passes) {
-      const answer = this.check(slot, deviceId, pasid, lo, hi, flags)
+      const answer = this.checks.check(slot, deviceId, pasid, lo, hi, flags)
       if (answer !== passesChecks) return answer
     }
-    if (pasid >= 0 && (q0Hi & guestValid) !== 0) {
+    if (pasid >= 0 && (pool[slot + 1]! & guestValid) !== 0) {
       const needed =
         access |
         ((flags & RequestFlag.execute) !== 0 ? mayExecute : 0) |
@@ -184,50 +204,6 @@ export class Translator {
       return this.throughTables(pool, slot, deviceId, pasid, lo, hi, flags, needed, pasid)
     }
     return this.withoutGuest(pool, slot, deviceId, pasid, lo, hi, flags, access)
-  }
-
-  /**
-   * The checks before the regime is known, one after the other.
-   *
-   * @returns one of {@link Outcome}, or {@link passesChecks}
-   */
-  private check(
-    slot: number,
-    deviceId: number,
-    pasid: number,
-    lo: number,
-    hi: number,
-    flags: number,
-  ): number {
-    const pool = this.memory.words.array
-    const q0Lo = pool[slot]!
-    const q0Hi = pool[slot + 1]!
-    const isAts = (flags & (RequestFlag.translationRequest | RequestFlag.translated)) !== 0
-    if ((q0Lo & entryValid) === 0) return this.withoutEntry(slot, deviceId, pasid, lo, hi, flags)
-    const illegal = pool[slot + dteSlot.illegal]!
-    if (illegal !== noFault) return this.faults.report(slot, illegal, deviceId, pasid, lo, hi, flags)
-    if ((flags & RequestFlag.translated) !== 0) {
-      return this.ats.translated(slot, deviceId, pasid, lo, hi, flags)
-    }
-    if ((pool[this.registers.exclusionWord]! & 1) !== 0 && this.isExcluded(slot, pasid, lo, hi)) {
-      if (isAts) return this.ats.excluded(slot, deviceId, pasid, lo, hi, flags)
-      this.result[ResultWord.source] = Source.exclusion
-      return this.forward(lo, hi)
-    }
-    if (isAts) return this.ats.translation(slot, deviceId, pasid, lo, hi, flags)
-    if ((q0Lo & translationValid) === 0) {
-      return this.faults.report(slot, notPresent, deviceId, pasid, lo, hi, flags)
-    }
-    const access = (flags & RequestFlag.write) !== 0 ? mayWrite : mayRead
-    if ((q0Hi & access) === 0) {
-      const named = pasid < 0 && isGiov(q0Hi) && this.switches.choices.giovDteDenied === 'gn-1'
-      return this.faults.report(slot, denied, deviceId, named ? untaggedGuest : pasid, lo, hi, flags)
-    }
-    const illegalLevel = pool[slot + dteSlot.illegalLevel]!
-    if (illegalLevel !== noFault) {
-      return this.faults.report(slot, illegalLevel, deviceId, pasid, lo, hi, flags)
-    }
-    return passesChecks
   }
 
   /** Requests without PASID, and those whose PASID finds no guest tables. */
@@ -271,52 +247,4 @@ export class Translator {
     if (fault === noFault) return Outcome.translated
     return this.faults.report(slot, fault, deviceId, named, lo, hi, flags, this.tables.faultInHost)
   }
-
-  /** V=0: memory requests pass; what belongs to ATS does not. */
-  private withoutEntry(
-    slot: number,
-    deviceId: number,
-    pasid: number,
-    lo: number,
-    hi: number,
-    flags: number,
-  ): number {
-    if ((flags & RequestFlag.translationRequest) !== 0) {
-      return this.faults.report(slot, invalidRequest(0), deviceId, pasid, lo, hi, flags)
-    }
-    if ((flags & RequestFlag.translated) !== 0) {
-      return this.faults.report(slot, invalidRequest(1), deviceId, pasid, lo, hi, flags)
-    }
-    if (pasid < 0 || this.switches.choices.pasidWithoutValid === 'forward') return this.forward(lo, hi)
-    return this.faults.report(slot, notPresent, deviceId, pasid, lo, hi, flags)
-  }
-
-  /** Whether the exclusion range, which is enabled, applies to a request. */
-  private isExcluded(slot: number, pasid: number, lo: number, hi: number): boolean {
-    const { registers, platform } = this
-    if (platform.snp) return false
-    const pool = this.memory.words.array
-    const { choices } = this.switches
-    if ((pool[slot]! & translationValid) === 0 && choices.exclusionBeforeTv === 'no') return false
-    if (pasid >= 0 && choices.exclusionWithPasid === 'ignored') return false
-    const baseLo = registers.lo(mmio.exclusionBase)
-    if ((baseLo & 2) === 0 && (pool[slot + 3]! & mayBeExcluded) === 0) return false
-    const page = pageNumber(lo, hi)
-    const first = pageNumber(baseLo, registers.hi(mmio.exclusionBase))
-    const last = pageNumber(registers.lo(mmio.exclusionLimit), registers.hi(mmio.exclusionLimit))
-    return page >= first && page <= last
-  }
-
-  private forward(lo: number, hi: number): number {
-    this.result[ResultWord.spaLo] = lo
-    this.result[ResultWord.spaHi] = hi
-    this.result[ResultWord.rights] = allRights
-    return Outcome.forwarded
-  }
 }
-
-/** Requests without PASID go through the guest table of PASID 0. */
-const isGiov = (q0Hi: number): boolean => (q0Hi & guestIoProtection) !== 0 && (q0Hi & guestValid) !== 0
-
-/** Page number of an address of 64 bits: 52 bits, exact in a double. */
-const pageNumber = (lo: number, hi: number): number => (hi >>> 0) * 2 ** 20 + (lo >>> 12)

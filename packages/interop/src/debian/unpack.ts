@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { InteropError } from '../interop-error.js'
 import { runProgram } from '../run-program.js'
@@ -39,7 +39,7 @@ const suites = ['trixie', 'trixie-backports']
  */
 export async function unpacked(set: PackageSet, { cacheFolder, report }: DebianFetch): Promise<string> {
   const folder = join(cacheFolder, set.name)
-  if (existsSync(join(folder, 'packages.txt'))) return folder
+  if (existsSync(folder)) return folder
   const mirror = configuredMirror()
   const state = await AptState.create(join(cacheFolder, 'apt'), mirror, suites)
   const packages = await set.packages(state)
@@ -61,12 +61,7 @@ export async function unpacked(set: PackageSet, { cacheFolder, report }: DebianF
     const cure = 'install dpkg, and see that the disk has room'
     await runProgram('dpkg-deb', ['-x', join(state.archives, name), unfinished], { cure })
   }
-  writeFileSync(join(unfinished, 'packages.txt'), files.map(({ name }) => `${name}\n`).join(''))
   rmSync(folder, { recursive: true, force: true })
   renameSync(unfinished, folder)
   return folder
 }
-
-/** File names of the packages in an unpacked set. */
-export const packageFilesOf = (folder: string): string[] =>
-  readFileSync(join(folder, 'packages.txt'), 'utf8').trim().split('\n')

@@ -35,7 +35,7 @@ export const engineMagic = 0x4b4c415754534e45n
 
 export const engineStatus = { good: 0, readRefused: 1, writeRefused: 2, badLength: 3 } as const
 
-export const engineBarBytes = 0x1000
+const engineBarBytes = 0x1000
 const longestCopy = 1 << 20
 const registerCount = 8
 const pageBytes = 4096

@@ -12,7 +12,7 @@ import type { DmaRegion, VfioUserClient, VfioUserFunction } from '../vfio-user/i
 import type { GuestRam } from './guest-ram.js'
 
 /** Room for the performance counters, whether there are any or not: the firmware then always finds the same place. */
-export const iommuBarBytes = 0x80000
+const iommuBarBytes = 0x80000
 
 const commandOffset = 4
 const memoryEnable = 1 << 1

@@ -6,13 +6,13 @@
 import { encodeIvrs, Iommu, SparseMemory } from '@nestwalk/hardware'
 import type { FeatureRegisters, IvhdAttributes } from '@nestwalk/hardware'
 import { serveVfioUser } from '../vfio-user/index.js'
-import type { VfioUserServer } from '../vfio-user/index.js'
+import type { VfioUserServer, VfioUserServerOptions } from '../vfio-user/index.js'
 import { CopyEngine } from './copy-engine.js'
 import { GuestRam } from './guest-ram.js'
 import { IommuFunction } from './iommu-function.js'
 
 /** Where the functions are in the guest: device and function of bus 0. */
-export const iommuDeviceId = 0x18
+const iommuDeviceId = 0x18
 export const engineDeviceId = 0x20
 
 /** Where SeaBIOS puts BAR 0 of the first function on QEMU's q35. */
@@ -53,7 +53,7 @@ export class ServedMachine {
   onMark: (mark: bigint) => void = () => undefined
   /** Called when software turns the registers on; the address is where they are. */
   onPlaced: (address: number) => void = () => undefined
-  private servers: readonly VfioUserServer[] = []
+  private readonly servers: VfioUserServer[] = []
 
   private constructor(
     readonly ram: GuestRam,
@@ -93,16 +93,23 @@ export class ServedMachine {
         iommuFunction.sendInterrupts()
       },
     })
-    machine.servers = [
-      await serveVfioUser({ path: iommuSocket, device: iommuFunction, report }),
-      await serveVfioUser({ path: engineSocket, device: engine, report }),
-    ]
+    try {
+      await machine.add({ path: iommuSocket, device: iommuFunction, report })
+      await machine.add({ path: engineSocket, device: engine, report })
+    } catch (error) {
+      await machine.close()
+      throw error
+    }
     return machine
   }
 
   async close(): Promise<void> {
     for (const server of this.servers) await server.close()
     this.ram.close()
+  }
+
+  private async add(options: VfioUserServerOptions): Promise<void> {
+    this.servers.push(await serveVfioUser(options))
   }
 }
 

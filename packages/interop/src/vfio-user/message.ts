@@ -25,7 +25,7 @@ export const vfioCommand = {
 } as const
 
 /** Of Linux include/uapi/asm-generic/errno-base.h and errno.h. */
-export const errno = { ENOENT: 2, EEXIST: 17, EINVAL: 22, ENOSPC: 28, EOPNOTSUPP: 95 } as const
+const errno = { ENOENT: 2, EEXIST: 17, EINVAL: 22, ENOSPC: 28, EOPNOTSUPP: 95 } as const
 export type ErrnoName = keyof typeof errno
 
 export const headerBytes = 16
