@@ -88,9 +88,12 @@ export function makeDeviceTable(
     plan.fill(spa(entryAddress(base, first) + BigInt(word * 8)), count, Number(entryBytes), value, what)
   fill(0, tablePages * entriesPerPage, 0, refusedEntry, 'device table, all refused')
   for (const { first, last, settings } of settingsRuns(ranges ?? [])) {
+    // Firmware may name devices that the table was not wanted for.
+    const count = Math.min(last, lastDeviceId) - first + 1
+    if (count <= 0) continue
     persistentBits(settings).forEach((bits, word) => {
       const value = word === 0 ? bits | blockedEntry : bits
-      if (value !== 0n) fill(first, last - first + 1, word, value, 'device table, bits that firmware wants')
+      if (value !== 0n) fill(first, count, word, value, 'device table, bits that firmware wants')
     })
   }
   return { base, pages: tablePages }

@@ -141,6 +141,7 @@ function find(ivrs: Ivrs, ivhd: Ivhd, port: IommuAccess): Found | Refusal {
     )
   }
   const told = featuresTold(ivrs, ivhd)
+  // A port answers wherever its registers are, and before they are anywhere.
   const own = capability.efrSup ? featuresOf(port) : noFeatures
   const { deviceId, flags: link } = ivhd
   const iommu = {

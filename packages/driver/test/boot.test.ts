@@ -181,6 +181,18 @@ describe('a host booted from the table of two IOMMUs', () => {
     expect(machine.entry(0x17)).toEqual([3n, 0n, 0n, 0n])
   })
 
+  it('has bits for devices of the table that is wanted, though firmware names more', () => {
+    const settings = 0xc7
+    const ivrs = bytesOf(ivhd([{ kind: 'all', deviceId: 0, settings }, ...range(0x100, 0x1ff, settings)]))
+    const machine = booted({ ivrs, iommus: 1, lastDeviceId: 0x7f })
+    const { ring } = machine.driver.iommus[0]!
+    expect(ring).toBe(machine.driver.deviceTable + 0x1000n)
+    expect(machine.entry(0x7f)[2]).toBe(persistentBits(settings)[2])
+    // The ring holds the commands of the bring-up: INVALIDATE_IOMMU_ALL and a wait, and nothing behind them.
+    expect([0x10n, 0x20n, 0x30n].map((offset) => machine.load(ring + offset) >> 63n)).toEqual([0n, 0n, 0n])
+    expect(machine.load(ring + 0x30n)).toBe(0n)
+  })
+
   it('refuses a device that nobody has probed, though IW is among the bits that firmware wants', () => {
     const machine = booted()
     const entry = decodeDte(BigUint64Array.from(machine.entry(0x18)))

@@ -2,6 +2,7 @@
 import { encodeIvrs, Iommu, SparseMemory } from '@nestwalk/hardware'
 import type { DeviceEntry, IommuPort, Ivmd } from '@nestwalk/hardware'
 import { Driver } from '@nestwalk/driver'
+import type { Effect } from '@nestwalk/driver'
 import { spa } from '@nestwalk/bits'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -203,17 +204,31 @@ const portWith = (bytes: Uint8Array): IommuPort => {
   return port
 }
 
+const pages = { first: spa(0x100000n), pages: 64 }
+
+/** Whether an effect writes memory that is not the driver's. */
+function isOutside(effect: Effect): boolean {
+  if (effect.kind !== 'store' && effect.kind !== 'fill') return false
+  const bytes =
+    effect.kind === 'store' ? effect.words.length * 8 : (effect.count - 1) * effect.strideBytes + 8
+  const end = pages.first + BigInt(pages.pages) * 4096n
+  return effect.address < pages.first || effect.address + BigInt(bytes) > end
+}
+
 /** Creates a driver from a table: it is made, or refused with a reason; nothing else may happen. Whether it was made. */
 function tryBoot(ivrs: Uint8Array, ports: readonly IommuPort[]): boolean {
   const made = Driver.create({
-    ...{ ivrs, ports, memory, lastDeviceId: 0x7f, lastDomainId: 7, systemDefault: 'dma' },
-    pages: { first: spa(0x100000n), pages: 64 },
+    ...{ ivrs, ports, memory, pages, lastDeviceId: 0x7f, lastDomainId: 7, systemDefault: 'dma' },
   })
   if (!made.ok) {
     expect(made.why).not.toBe('')
     return false
   }
-  for (const device of [0, 0x10, 0x7f, 0x80]) made.value.probe(device, device)
+  expect(made.effects.filter(isOutside)).toEqual([])
+  for (const device of [0, 0x10, 0x7f, 0x80]) {
+    const probed = made.value.probe(device, device)
+    expect(probed.ok ? probed.effects.filter(isOutside) : []).toEqual([])
+  }
   return true
 }
 
