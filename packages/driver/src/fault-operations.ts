@@ -21,6 +21,8 @@ export abstract class FaultOperations extends NestingOperations {
   /**
    * Takes the events that an IOMMU has logged. Whoever was called by an interrupt goes on until there are no effects:
    * then the status bit is clear, and the next event raises another interrupt.
+   *
+   * An event goes to whom the device belongs now. So take what is logged before a device goes from one guest to another.
    */
   takeEvents(iommu: number): Outcome<TakenEvents> {
     return (
@@ -30,7 +32,7 @@ export abstract class FaultOperations extends NestingOperations {
 
   /**
    * Takes the page requests that an IOMMU has logged, as {@link takeEvents}. Those that nobody can be asked for are
-   * answered; the others wait for {@link respond}.
+   * answered; the others wait for {@link respond}, or for their device to leave whoever was asked.
    */
   takePageRequests(iommu: number): Outcome<TakenPageRequests> {
     return (
