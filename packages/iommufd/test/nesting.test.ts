@@ -64,12 +64,10 @@ describe('HWPT_ALLOC', () => {
   })
 
   it('makes nothing when there is no page or no DomainID', () => {
-    const noPage = Host.create({ pages: 9 })
+    const noPage = Host.create({ pages: 11 })
+    // A paging domain without a DomainID is none that could be allocated, for Linux.
     const noId = Host.create({ lastDomainId: 1 })
-    for (const [host, errno] of [
-      [noPage, 'ENOMEM'],
-      [noId, 'ENOSPC'],
-    ] as const) {
+    for (const host of [noPage, noId]) {
       const context = host.iommufd.open()
       const device = host.run(context.bind(d3))
       const pageTable = host.run(context.ioasAlloc())
@@ -78,8 +76,8 @@ describe('HWPT_ALLOC', () => {
         host.run(made)
         made = context.hwptAlloc({ device, pageTable })
       }
-      expect(host.errno(() => context.hwptAlloc({ device, pageTable }))).toBe(errno)
-      expect(host.errno(() => context.attach(device, pageTable))).toBe(errno)
+      expect(host.errno(() => context.hwptAlloc({ device, pageTable }))).toBe('ENOMEM')
+      expect(host.errno(() => context.attach(device, pageTable))).toBe('ENOMEM')
     }
   })
 })
