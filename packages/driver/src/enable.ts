@@ -87,18 +87,16 @@ function write(plan: Plan, iommu: number, name: keyof typeof registers, value: b
   plan.register(iommu, offset, value, what)
 }
 
-const writeControl = (plan: Plan, iommu: number, fields: ControlFields, base?: bigint): void =>
-  write(
-    plan,
-    iommu,
-    'control',
-    encode(controlLayout, fields, base === undefined ? undefined : BigUint64Array.of(base))[0] ?? 0n,
-  )
+/** @param base - what the register has; fields that are not named stay so */
+function writeControl(plan: Plan, iommu: number, fields: ControlFields, base = 0n): void {
+  const [word = 0n] = encode(controlLayout, fields, BigUint64Array.of(base))
+  write(plan, iommu, 'control', word)
+}
 
 /** Points the IOMMU to its ring and logs, which are empty. */
 function writeRings(plan: Plan, { iommu, places }: IommuSetup): void {
   const ring = (name: 'command' | 'event' | 'ppr', register: keyof typeof registers, base: Spa): void => {
-    const word = encode(commandBufferBaseLayout, { base, lengthLog2: ringLengthLog2 })[0] ?? 0n
+    const [word = 0n] = encode(commandBufferBaseLayout, { base, lengthLog2: ringLengthLog2 })
     write(plan, iommu, register, word)
     write(plan, iommu, `${name}Head`, 0n)
     write(plan, iommu, `${name}Tail`, 0n)
@@ -124,7 +122,7 @@ export function turnOn(plan: Plan, setup: IommuSetup, table: DeviceTablePlace): 
   const fields = wantedFields(setup)
   writeControl(plan, iommu, {})
   const { base, pages } = table
-  const word = encode(deviceTableBaseLayout, { base, size: pages - 1 })[0] ?? 0n
+  const [word = 0n] = encode(deviceTableBaseLayout, { base, size: pages - 1 })
   write(plan, iommu, 'deviceTableBase', word)
   writeRings(plan, setup)
   writeControl(plan, iommu, fields)
