@@ -22,7 +22,7 @@ export abstract class FaultOperations extends NestingOperations {
    * Takes the events that an IOMMU has logged. Whoever was called by an interrupt goes on until there are no effects:
    * then the status bit is clear, and the next event raises another interrupt.
    *
-   * An event goes to whom the device belongs now. So take what is logged before a device goes from one guest to another.
+   * An event goes to whom the device belongs now. So take what is logged while a device is blocked between two guests.
    */
   takeEvents(iommu: number): Outcome<TakenEvents> {
     return (

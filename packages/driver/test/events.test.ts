@@ -214,6 +214,14 @@ describe('who hears of a page fault', () => {
     expect(allEvents(machine).map(({ to }) => to)).toEqual([{ kind: 'host' }])
   })
 
+  it('nobody but the host, if it is taken while the device is blocked, before another guest has it (I17)', () => {
+    const machine = machineWith()
+    machine.run(machine.driver.attach(deviceId, nested))
+    fault(machine)
+    machine.run(machine.driver.detach(deviceId))
+    expect(allEvents(machine).map(({ to }) => to)).toEqual([{ kind: 'host' }])
+  })
+
   it('the guest by the device’s own ID, though the request carried an alias', () => {
     const machine = machineWith()
     const { driver } = machine

@@ -409,6 +409,16 @@ describe('what is pending when nobody is left who could answer', () => {
     ])
   })
 
+  it('in the log goes to nobody if it is taken while the device is blocked, before another guest has it (I17)', () => {
+    const machine = inGuest()
+    const { driver } = machine
+    logged(machine, {})
+    machine.run(driver.detach(deviceId))
+    expect(answered(machine, driver.takePageRequests(0))).toEqual(['failure of 3 for PASID 4'])
+    machine.run(driver.attach(deviceId, nested))
+    expect(allPageRequests(machine)).toEqual([])
+  })
+
   it('stays with a guest that moves its device to other guest tables', () => {
     const machine = inGuest()
     const { driver } = machine
