@@ -12,6 +12,7 @@ import type { Domain, GuestTableDomain, IdentityDomain } from './domain.js'
 import { levelsLessOneFor } from './gcr3-table.js'
 import type { Gcr3Content } from './gcr3-table.js'
 import { joinTable } from './gcr3-sharing.js'
+import { usesUnknownPasids } from './invalidation-plan.js'
 import { leaveDomain } from './leave.js'
 import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
@@ -38,12 +39,16 @@ export function moveDevice(books: Books, plan: Plan, device: Device, domain: Dom
   // Whoever was asked for pages is not to answer any more, unless it is the same guest.
   if (!hasSameGuest(device.domain, domain)) abandonRequests(books, plan, device)
   switchFeatures(plan, device, features)
+  // What its TLB has of a guest's PASIDs no command reaches.
+  const forgets = !hasSameGuest(device.domain, domain) && features.has('ats') && usesUnknownPasids(device)
+  if (forgets) plan.feature(device.deviceId, 'ats', false)
   const conflictsBefore = sharersOf(books, device).filter((other) => isInConflict(books, other))
   books.devices.set(device.deviceId, after)
   programDevice(books, plan, after)
   programSharers(books, plan, after, conflictsBefore)
   leaveDomain(books, plan, device, after)
   leaveInherited(books, plan, after)
+  if (forgets) plan.feature(device.deviceId, 'ats', true)
   return undefined
 }
 

@@ -101,7 +101,7 @@ export function flushHostTable(
  * A guest's device may have cached translations of any PASID, and no command reaches those of all: such a device is made
  * to forget by turning its ATS off until the IOTLB is clean.
  */
-const usesUnknownPasids = ({ domain, features }: Device): boolean =>
+export const usesUnknownPasids = ({ domain, features }: Device): boolean =>
   domain.kind === 'nested' && features.has('pasid')
 
 /** IOMMUs where a tag is flushed. Gap U20: where its vIOMMU is, wherever its devices are. */

@@ -61,6 +61,8 @@ function flushLeft(books: Books, plan: Plan, before: Device, after: Device): voi
     const waits = new Waits(plan)
     const because = old.kind === 'host-table' ? why : 'the tables behind the DomainID changed'
     for (const iommu of tag.iommus) waits.add(flushTagOn(plan, iommu, tag, allOfTag, because))
+    // Until here the device's own TLB may have been filled from what the ID meant before.
+    if (changedMeaning) waits.add(flushDevice(plan, after, { range: everything }, because))
     waits.wait()
   }
 }
