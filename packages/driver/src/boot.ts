@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import { bringUp, makeDeviceTable, makeRoom, tablePagesFor } from './bring-up.js'
+import { bringUp, makeDeviceTable, makeRoom } from './bring-up.js'
 import type { Books } from './books.js'
 import { CommandRing } from './command-ring.js'
 import type { SystemDefault } from './default-domain.js'
@@ -24,8 +24,7 @@ import type { Plan } from './plan.js'
 import { perHostTable } from './policies/per-host-table.js'
 import type { DomainIdPolicy } from './policy.js'
 import { TagTable } from './tag-table.js'
-import { entriesOf, reserveIds, runningTable, takeOver } from './takeover.js'
-import type { InheritedEntries } from './takeover.js'
+import { findRunning, reserveIds, takeOver } from './takeover.js'
 
 /** What a driver is made with. With an IVRS table the ports are in the order that it has. */
 export interface DriverOptions extends DriverPlace {
@@ -61,14 +60,14 @@ export interface Booted {
 
 /** Plans bring-up or takeover of the IOMMUs. ENOMEM if the pages do not suffice; what discovery refuses is refused. */
 export function boot(options: DriverOptions, plan: Plan): Booted | Refusal {
-  const { ports, ivrs } = options
+  const { ports, memory, ivrs } = options
   const found =
     ivrs === undefined ? foundByRegisters(ports) : foundByFirmware(ivrs, options.segment ?? 0, ports)
   if ('ok' in found) return found
   const lastDeviceId = options.lastDeviceId ?? found.lastDeviceId ?? 0xffff
   const pages = PageAllocator.create(options.pages)
   const ids = DomainIdAllocator.create(options.lastDomainId, options.domainIds)
-  const running = options.takesOver === true ? findRunning(options, lastDeviceId) : undefined
+  const running = options.takesOver === true ? findRunning(ports, memory, lastDeviceId) : undefined
   const table = running?.table ?? makeDeviceTable(plan, pages, lastDeviceId, found.ranges)
   const setups = makeRoom(plan, pages, found.iommus)
   if (table === undefined || setups === undefined) {
@@ -117,17 +116,6 @@ function freshBooks(
     nextViommu: 1,
     nextGcr3: 1,
   }
-}
-
-function findRunning(
-  { ports, memory }: DriverOptions,
-  lastDeviceId: number,
-):
-  | { readonly table: NonNullable<ReturnType<typeof runningTable>>; readonly entries: InheritedEntries }
-  | undefined {
-  const table = runningTable(ports, tablePagesFor(lastDeviceId))
-  const entries = table === undefined ? undefined : entriesOf(memory, table, lastDeviceId)
-  return table === undefined || entries === undefined ? undefined : { table, entries }
 }
 
 const scopeOf = (

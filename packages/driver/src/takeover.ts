@@ -19,7 +19,7 @@ import {
   registers,
 } from '@nestwalk/hardware'
 import type { IommuPort, Memory } from '@nestwalk/hardware'
-import { entryAddress, flushIommu } from './bring-up.js'
+import { entryAddress, flushIommu, tablePagesFor } from './bring-up.js'
 import type { Books } from './books.js'
 import type { Device } from './device.js'
 import type { DomainIdAllocator } from './domain-id.js'
@@ -30,13 +30,30 @@ import { everything, rangeFields } from './invalidation-range.js'
 import type { Plan } from './plan.js'
 
 /** DomainIDs of valid entries of another kernel by DeviceID; 0 for entries without one. */
-export type InheritedEntries = ReadonlyMap<number, number>
+type InheritedEntries = ReadonlyMap<number, number>
+
+/** What can be taken over. */
+export interface Running {
+  readonly table: DeviceTablePlace
+  readonly entries: InheritedEntries
+}
+
+/** What IOMMUs that run have to take over; `undefined` if they are to be brought up anew. */
+export function findRunning(
+  ports: readonly IommuPort[],
+  memory: Memory,
+  lastDeviceId: number,
+): Running | undefined {
+  const table = runningTable(ports, tablePagesFor(lastDeviceId))
+  const entries = table === undefined ? undefined : entriesOf(memory, table, lastDeviceId)
+  return table === undefined || entries === undefined ? undefined : { table, entries }
+}
 
 /**
  * The device table of running IOMMUs, if it can be used on: every one of them is on, and all have the same table, in one
  * segment, of the size that this kernel would make it.
  */
-export function runningTable(ports: readonly IommuPort[], pages: number): DeviceTablePlace | undefined {
+function runningTable(ports: readonly IommuPort[], pages: number): DeviceTablePlace | undefined {
   let table: DeviceTablePlace | undefined
   for (const port of ports) {
     const read = (name: 'control' | 'deviceTableBase'): BigUint64Array =>
@@ -51,7 +68,7 @@ export function runningTable(ports: readonly IommuPort[], pages: number): Device
 }
 
 /** The valid entries of a device table; `undefined` if it lies where there is no memory. */
-export function entriesOf(
+function entriesOf(
   memory: Memory,
   { base }: DeviceTablePlace,
   lastDeviceId: number,
