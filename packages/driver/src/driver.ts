@@ -130,11 +130,11 @@ export class Driver extends FaultOperations {
     return this.attempt((books, plan) => allocateHostTable(books, plan, { nestParent, canTrackDirty }))
   }
 
-  /** A domain with a guest-format (v2) table for requests without PASID. */
+  /** A domain with a guest-format (v2) table for requests without PASID, of as many levels as all IOMMUs can walk. */
   allocateGuestTable(
     options: { readonly levels?: 4 | 5; readonly sameIdAs?: DomainNumber } = {},
   ): Outcome<DomainNumber> {
-    const { levels = 4, sameIdAs } = options
+    const { levels = this.books.guestLevels, sameIdAs } = options
     const other = sameIdAs === undefined ? undefined : this.books.domains.get(sameIdAs)
     if (sameIdAs !== undefined && other?.kind !== 'guest-table') {
       return refuse('ENOENT', 'no-such-domain', `domain ${sameIdAs} is no guest table`)

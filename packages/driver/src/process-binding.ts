@@ -8,7 +8,7 @@
 import { hasGap } from './books.js'
 import type { Books } from './books.js'
 import type { Device } from './device.js'
-import type { DomainNumber } from './domain.js'
+import type { DomainNumber, ProcessDomain } from './domain.js'
 import { setPasid } from './gcr3-sharing.js'
 import { membersOf } from './group.js'
 import { MapChange } from './map-change.js'
@@ -37,7 +37,8 @@ export function attachPasid(
   const devices = known(books, deviceIds)
   if ('ok' in devices) return devices
   for (const device of devices) {
-    const refused = whyInReset(books, device) ?? whyNoPasid(device, pasid)
+    const refused =
+      whyInReset(books, device) ?? whyNoPasid(device, pasid) ?? whyOtherLevels(books, device, domain)
     if (refused !== undefined) return refused
   }
   const change = new MapChange(pasid, process)
@@ -87,6 +88,18 @@ function whyInReset(books: Books, device: Device): Refusal | undefined {
   const asked = hasGap(books, 'U16') ? membersOf(books, device.group) : [device]
   const parked = asked.find((each) => each.parked !== undefined)
   return parked && refuse('EBUSY', 'member-in-reset', `device ${parked.deviceId} is being reset`)
+}
+
+/** A device's entry has one guest paging level, for all of its PASIDs. */
+function whyOtherLevels(
+  books: Books,
+  device: Device,
+  { number, levels }: ProcessDomain,
+): Refusal | undefined {
+  const table = device.gcr3 === undefined ? undefined : books.gcr3Tables.get(device.gcr3)
+  if (table === undefined || table.shape.guestLevels === levels) return undefined
+  const why = `process ${number} has tables of ${levels} levels, device ${device.deviceId} of ${table.shape.guestLevels}`
+  return refuse('EINVAL', 'guest-levels', why)
 }
 
 function whyNoPasid(device: Device, pasid: number): Refusal | undefined {

@@ -56,7 +56,7 @@ function nestedEntryOf(guestEntry: Iterable<bigint>, hostDomainId: number): Entr
 describe('the entries of the hardware reference, as domains make them', () => {
   it('D2: guest tables for requests without PASID; ours have a GCR3 table of one level', () => {
     const machine = placed(0x41, 0x1234_5678_9000n, (each) => {
-      const number = each.run(each.driver.allocateGuestTable())
+      const number = each.run(each.driver.allocateGuestTable({ levels: 4 }))
       each.run(each.driver.attach(deviceId, number))
       return each.driver.gcr3Tables[0]!.root
     })

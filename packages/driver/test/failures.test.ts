@@ -160,7 +160,7 @@ describe('without pages: ENOMEM, and nothing has changed', () => {
     [viommuMap, allocations.guest, 1, 'ENOMEM'],
     [viommuMap, allocations.process, 1, 'ENOMEM'],
     [viommuMap, { name: 'a page in a host table of three levels', run: map(parent, 0x5000n) }, 2, 'ENOMEM'],
-    [viommuMap, { name: 'a page in a guest table of four levels', run: map(guest, 0x5000n) }, 3, 'ENOMEM'],
+    [viommuMap, { name: 'a page in a guest table of five levels', run: map(guest, 0x5000n) }, 4, 'ENOMEM'],
     [viommuMap, { name: 'growth by a level', run: map(parent, 1n << 39n) }, 1 + 3, 'ENOMEM'],
     ...[viommuMap, viommuMapLinux73, sharedGcr3].flatMap((policy): Row[] => [
       [policy, attach, 2, 'ENOMEM'],

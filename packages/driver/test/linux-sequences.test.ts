@@ -314,12 +314,21 @@ describe('a nested device in state B: it came from blocked, and nothing is recor
     ],
     ['to another paging domain: the same, never blocked in between', state, attach(host), arrives],
     [
-      'to a guest table: the same, and only the lower half changes',
-      state,
+      'to a guest table of as many levels: the same, and only the lower half changes',
+      () => on(withAts, fiveLevelNested),
       attach(guest),
       [
         ...[...pasidPages(gcr3Id), ...turn('on', 'ats'), ...lowerOnly, ...flushEntryAndTlb],
-        ...pages(nestedId),
+        ...pages(otherNestedId),
+      ],
+    ],
+    [
+      'to a guest table of more levels: the same, through V=0 (U19)',
+      state,
+      attach(guest),
+      [
+        ...[...pasidPages(gcr3Id), ...turn('on', 'ats'), ...lowerOnly, ...flushEntry, ...upperFirst],
+        ...[...flushEntryAndTlb, ...pages(nestedId)],
       ],
     ],
     ['to another nested domain: the entry alone', state, attach(otherNested), [...lowerOnly, ...flushEntry]],

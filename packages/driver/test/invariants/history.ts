@@ -127,7 +127,7 @@ export class History {
       const options = { nestParent: a % 4 !== 0, dirtyTracking: b % 2 === 0 }
       this.allocate(() => this.driver.allocateHostTable(options))
     },
-    ({ a }) => this.allocate(() => this.driver.allocateGuestTable({ levels: a % 4 === 0 ? 5 : 4 })),
+    ({ a }) => this.allocate(() => this.driver.allocateGuestTable({ levels: a % 4 === 0 ? 4 : 5 })),
     () => this.allocate(() => this.driver.allocateProcess()),
     ({ b, one }) => this.makeViommu(one, b % this.iommus),
     ({ a, b, c }) => this.nest(this.viommus[a % this.viommus.length] ?? 1, 5 + (b % 3), c % 4 === 0 ? 5 : 4),
