@@ -1,7 +1,6 @@
 /** One driver, twice in one machine: the host's on the chip, a guest's on what it is shown as its IOMMU. */
 import { iova, spa } from '@nestwalk/bits'
 import { domainId, encodeCommand, Iommu } from '@nestwalk/hardware'
-import type { CommandFields } from '@nestwalk/hardware'
 import { Driver, runEffects, sharedGcr3, viommuMap, viommuMapLinux73 } from '@nestwalk/driver'
 import type { DomainIdPolicy, Effect, Outcome } from '@nestwalk/driver'
 import { describe, expect, it } from 'vitest'
