@@ -61,6 +61,20 @@ describe('the effects of growth, in order', () => {
     ])
   })
 
+  it('of a device with a TLB and an alias: both entries, the TLB, and all of it once more', () => {
+    const machine = machineWith([])
+    const { driver } = machine
+    machine.run(driver.probe(0x20, 2, 0, { aliases: [0x28], atsQueueDepth: 8 }))
+    machine.run(driver.attach(0x20, parent))
+    const change = (name: string): string[] => [`${name} upper`, `${name} lower`, `DEVTAB ${name}`, 'WAIT']
+    const flush = ['DEVTAB 00:04.0', 'DEVTAB 00:05.0', 'IOTLB 00:04.0 all', 'WAIT']
+    expect(grow(machine)).toEqual([
+      ...[...change('00:04.0'), ...change('00:05.0'), ...flush, 'PAGES 1 all PDE', 'WAIT'],
+      ...[...change('00:05.0'), ...flush],
+    ])
+    expect(machine.entry(0x28)).toEqual(machine.entry(0x20))
+  })
+
   it('of a table without devices: none', () => {
     expect(grow(machineWith([]))).toEqual([])
   })
@@ -136,6 +150,17 @@ describe('a nested device when its parent grows (S09)', () => {
     const machine = machineWith(['U3', 'U7', 'U8', 'U12'], other, nested)
     machine.run(machine.driver.map(other, iova(high), spa(0x9000n), 0x1000n, readWrite))
     expect(entryOf(machine)).toMatchObject({ guestValid: false, domainId: 3 })
+  })
+
+  it('is left alone by the growth of a table that still lists it, unless U7 is open', () => {
+    const growOther = (...gaps: Gap[]): [string[], boolean] => {
+      const machine = machineWith(['U3', 'U12', ...gaps], other, nested)
+      const grown = machine.driver.map(other, iova(high), spa(0x9000n), 0x1000n, readWrite)
+      return [withoutTables(machine.tell(grown)).slice(0, 2), entryOf(machine).guestValid]
+    }
+    expect(growOther()).toEqual([[], true])
+    expect(growOther('U8')).toEqual([[], true])
+    expect(growOther('U7')).toEqual([['00:03.0 lower', '00:03.0 upper'], false])
   })
 
   it('is reached by an unmap after U7, for its tag is the parent’s now', () => {

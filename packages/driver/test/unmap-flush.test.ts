@@ -115,6 +115,14 @@ describe('where absent entries may be cached (NpCache)', () => {
     expect(lines.slice(0, 3)).toEqual(['tables', 'tables', flushes[0]])
   })
 
+  it('pages that follow each other in two tables are no gap', () => {
+    const bench = new Bench(emulated)
+    for (const from of [0x1ff000n, 0x200000n]) bench.machine.run(bench.map(from, 0x1000n))
+    expect(withoutTables(bench.machine.tell(bench.unmap(0x1ff000n, 0x2000n)))).toEqual([
+      ...['PAGES 1 1ff000+1000', 'PAGES 1 200000+1000', 'WAIT'],
+    ])
+  })
+
   it('a table goes with its whole reach and PDE; what was flushed before a gap went without', () => {
     const bench = new Bench(emulated)
     bench.machine.run(bench.map(0x200000n, 0x1000n))
