@@ -124,6 +124,25 @@ describe('the effects of switching, in order', () => {
     expect([0x20, 0x28].map((id) => hadOf(machine, id))).toEqual([3, 3])
   })
 
+  it('of a device with an alias under Linux 7.3: the alias is read anew, but stays as it was (U9)', () => {
+    const machine = machineFor({ policy: withGaps('U9') })
+    const { driver } = machine
+    machine.run(driver.probe(0x20, 2, 0, { aliases: [0x28] }))
+    machine.run(driver.attach(0x20, parent))
+    expect(machine.tell(driver.setDirtyTracking(parent, true))).toEqual([
+      ...['tables', 'DEVTAB 00:04.0', 'DEVTAB 00:05.0', 'PAGES 1 all PDE', 'WAIT'],
+    ])
+    expect([0x20, 0x28].map((id) => hadOf(machine, id))).toEqual([3, 0])
+  })
+
+  it('of a domain that its devices have left: none', () => {
+    const machine = machineFor()
+    const { driver } = machine
+    machine.run(driver.attach(deviceId, parent))
+    machine.run(driver.detach(deviceId))
+    expect(machine.tell(driver.setDirtyTracking(parent, true))).toEqual([])
+  })
+
   it('of a domain without devices: none, and devices that come later take it from the domain', () => {
     const machine = machineFor()
     const { driver } = machine
