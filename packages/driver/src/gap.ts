@@ -17,7 +17,7 @@ export const gaps = {
   U7: 'growth of the parent gives listed devices an entry without the guest’s tables',
   U8: 'growth of the parent leaves the entries of devices that are not listed as they were',
   U9: 'dirty tracking is switched for listed devices only',
-  U10: 'a device TLB filled through guest tables is flushed by guest physical range',
+  U10: 'a device TLB filled through guest tables is flushed by guest physical range, or by a PASID that it did not use',
   U11: 'after a reset the nested entry is put back, and nothing else: no list, no ATS',
   U12: 'a nested attach leaves the device on the lists of the paging domain that it was on',
   U13: 'a page request of a nested device is not delivered, and its answer has GN of the host’s domain',

@@ -173,7 +173,10 @@ export function flushBindings(
     for (const { table, pasid } of bindings) {
       for (const deviceId of table.devices) {
         const device = books.devices.get(deviceId)
-        if (device !== undefined) waits.add(flushDevice(plan, device, { range, pasid }, why))
+        // Gap U10: by PASID 0, though the device filed what it asked for without PASID under none.
+        const isBare = pasid === 0 && table.shape.usesPasidZero && !hasGap(books, 'U10')
+        const reached = isBare ? { range } : { range, pasid }
+        if (device !== undefined) waits.add(flushDevice(plan, device, reached, why))
       }
     }
   }

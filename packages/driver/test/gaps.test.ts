@@ -222,6 +222,22 @@ const showings: readonly Showing[] = [
     right: 'refused',
   },
   {
+    gap: 'U10',
+    name: 'the device TLB keeps a freed page of the host’s guest table, which it asked for without PASID',
+    run: (policy) => {
+      const machine = hostMachine(policy)
+      const { driver } = machine
+      const domain = machine.run(driver.allocateGuestTable())
+      machine.run(driver.map(domain, iova(same), spa(memoryOfOne), 0x1000n, readWrite))
+      put(machine, first, domain)
+      dma(machine, first, same, true)
+      machine.run(driver.unmap(domain, iova(same), 0x1000n))
+      return dma(machine, first, same, true)
+    },
+    harm: pageOf(memoryOfOne, 0n),
+    right: 'refused',
+  },
+  {
     gap: 'U11',
     name: 'after a reset nobody waits for the flush of a page (S12)',
     run: (policy) => {

@@ -133,6 +133,14 @@ const pinned: readonly (readonly [
     [...twoNested, [0, 3, 1, 0], [5, 0, 0, 0]],
   ],
   [
+    ...(['M7', 'I9', 'a device TLB is flushed for PASID 0, which the device did not use (U10)', 1] as const),
+    [
+      [9, 1, 0, 0],
+      [0, 1, 1, 0],
+      [5, 1, 0, 0],
+    ],
+  ],
+  [
     ...(['M7', 'I14', 'the parent grows, and the guest’s tables are gone (U7, S09a)', 1] as const),
     [...twoNested, [0, 0, 0, 0], [0, 0, 1, 0], [4, 0, 3, 0]],
   ],
