@@ -5,7 +5,7 @@
  * translations of the kernel before are cached under them and go on being filled; a domain that got one of them would be
  * served those. An entry stays in force until its device is attached; what is cached under its ID then goes.
  * Linux drivers/iommu/amd/init.c, `reuse_device_table`. Linux also uses ring and event log on, for under SNP their
- * registers are locked; here they are new, as before Linux 6.18.
+ * registers are locked; here they are new.
  *
  * @packageDocumentation
  */
