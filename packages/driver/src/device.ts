@@ -24,7 +24,7 @@ export interface DeviceTraits {
   readonly persistentBits: readonly bigint[]
 }
 
-export const plainDevice: DeviceTraits = {
+const plainDevice: DeviceTraits = {
   aliases: [],
   atsQueueDepth: 0,
   maxPasids: 0,

@@ -26,7 +26,7 @@ export interface DomainIdRules {
   readonly quotaPerViommu: number
 }
 
-export const defaultDomainIdRules: DomainIdRules = {
+const defaultDomainIdRules: DomainIdRules = {
   order: 'lowest',
   cleaning: 'on-free',
   quarantineLength: 64,

@@ -144,6 +144,6 @@ const isRefusal = (value: unknown): value is Refusal =>
   typeof value === 'object' && value !== null && 'ok' in value && value.ok === false
 
 /** A value or a refusal, as an outcome. */
-export function settle<T>(result: T | Refusal, effects: readonly Effect[]): Outcome<T> {
+function settle<T>(result: T | Refusal, effects: readonly Effect[]): Outcome<T> {
   return isRefusal(result) ? result : accept(result, effects)
 }

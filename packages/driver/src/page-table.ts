@@ -29,7 +29,7 @@ export interface TableEdit extends TableView {
 }
 
 /** Entries of a table. */
-export const tableEntries = 512
+const tableEntries = 512
 
 /** Index of the entry for an address in a table of a level. */
 export const indexOf = (level: number, address: bigint): number =>

@@ -20,7 +20,7 @@ import { InternalError } from './outcome.js'
 import type { Plan } from './plan.js'
 
 /** The entry, lowest quad-word first. */
-export function entryFor(books: Books, device: Device): BigUint64Array {
+function entryFor(books: Books, device: Device): BigUint64Array {
   const words = isInConflict(books, device) ? blockedEntry() : translatingEntry(books, device)
   return words.map((word, i) => word | (device.persistentBits[i] ?? 0n))
 }

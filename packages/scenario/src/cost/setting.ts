@@ -51,7 +51,7 @@ export const groupOf = ({ devices, groups }: CostSetting, device: number): numbe
 export const iommuOf = (setting: CostSetting, group: number): number =>
   Math.floor((group * setting.iommus) / setting.groups)
 
-export const groupsOn = (setting: CostSetting, iommu: number): number[] =>
+const groupsOn = (setting: CostSetting, iommu: number): number[] =>
   Array.from({ length: setting.groups }, (_, group) => group).filter(
     (group) => iommuOf(setting, group) === iommu,
   )
