@@ -37,7 +37,8 @@ export function joinTable(
   const found = hasGap(books, 'U17') ? undefined : equalTable(books, content)
   const table = found ?? makeTable(books, plan, content)
   if ('ok' in table) return table
-  const joined = { ...table, devices: [...table.devices, device.deviceId].sort((a, b) => a - b) }
+  const devices = [...new Set([...table.devices, device.deviceId])].sort((a, b) => a - b)
+  const joined = { ...table, devices }
   books.gcr3Tables.set(table.number, joined)
   books.tags.noteIommu(table.tagKey, device.iommu)
   // A fresh table has nothing cached; Linux flushes each entry that it sets all the same.

@@ -30,8 +30,10 @@ export function leaveDomain(books: Books, plan: Plan, before: Device, after: Dev
   if (domain.kind === 'blocked' || tagKey === undefined) return
   if (hasGap(books, 'U3')) flushRecorded(books, plan, before, after)
   else flushLeft(books, plan, before, after)
-  if (gcr3 !== undefined) leaveTable(books, plan, before, gcr3)
-  else dropTag(books, plan, tagKey, domain)
+  if (gcr3 !== undefined) {
+    // Two domains with equal tables have one, which the device then does not leave.
+    if (after.gcr3 !== gcr3) leaveTable(books, plan, before, gcr3)
+  } else dropTag(books, plan, tagKey, domain)
 }
 
 /** Whether two domains may share cached translations: the same table, and the same guest tables on top if any. */

@@ -281,6 +281,20 @@ describe('a shared table that leaves an IOMMU', () => {
   })
 })
 
+it('a device that moves between domains with equal tables stays on its table', () => {
+  const machine = shared(sharedGcr3, [])
+  const { driver } = machine
+  machine.run(driver.probe(one, 1, 0, withPasids))
+  const identities = [0, 1].map(() => machine.run(driver.allocateIdentity()))
+  for (const identity of identities) machine.run(driver.replace(one, identity))
+  expect(driver.gcr3Tables).toMatchObject([{ devices: [one] }])
+  machine.run(driver.attachPasid([one], 9, process))
+  expect(reaches(machine, one)).toEqual(['translated 5000', 'translated a000'])
+  machine.run(driver.detachPasid([one], 9))
+  machine.run(driver.detach(one))
+  expect(driver.gcr3Tables).toEqual([])
+})
+
 describe('tables are never one where', () => {
   /** How many tables two devices have. */
   function tablesOf(
