@@ -100,6 +100,7 @@ describe.each<[string, CacheGeometry]>([
       words.activate().fill(-1, before, before + 64)
       const bench = { words, cache: createIotlb(words, geometry) }
       const after = words.allocate(64)
+      expect([...words.activate().subarray(after, after + 64)]).toEqual(new Array(64).fill(0))
       words.activate().fill(-1, after, after + 64)
       for (let page = 0; page < 200; page++) fill(bench, page)
       expect(held(bench)).toHaveLength(bench.cache.liveCount())
