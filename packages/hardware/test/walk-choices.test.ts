@@ -84,6 +84,20 @@ describe.each(switchChoices.rightsOrder)('with rights checked %s', (rightsOrder)
   })
 })
 
+describe('a device whose entry has V=0', () => {
+  it('passes, and with PASID by choice not', () => {
+    for (const [pasidWithoutValid, expected] of [
+      ['forward', 'forwarded'],
+      ['fault', 0x005],
+    ] as const) {
+      const chip = chipOf({ switches: { pasidWithoutValid } })
+      chip.setDte(device, [0n, 0n, 0n, 0n])
+      for (const named of [0, 5]) expect(ask(chip, { pasid: named })).toBe(expected)
+      expect(ask(chip, { pasid: undefined })).toBe('forwarded')
+    }
+  })
+})
+
 describe('a supervisor’s write to a page with R/W=0', () => {
   it('is refused, or by choice not; a user’s always is', () => {
     for (const [supervisorWrite, expected] of [
