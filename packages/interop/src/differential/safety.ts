@@ -34,7 +34,8 @@ const isIn = (ranges: readonly (readonly [bigint, bigint])[], address: bigint, b
 /** See the file's comment. */
 export class Safety {
   private readonly background = background()
-  private readonly images = [0, 1].map(() => new MemoryImage(this.background))
+  private readonly manualImage = new MemoryImage(this.background)
+  private readonly knownImage = new MemoryImage(this.background)
 
   /** The case without the requests that are not safe, and without what points to firmware. */
   made(testCase: DifferentialCase): DifferentialCase {
@@ -57,7 +58,7 @@ export class Safety {
   }
 
   private safeSteps(testCase: DifferentialCase): Step[] {
-    const [manualImage, knownImage] = this.images as unknown as readonly [MemoryImage, MemoryImage]
+    const { manualImage, knownImage } = this
     manualImage.restore()
     knownImage.restore()
     const manual = new ManualMachine(manualImage, [])
