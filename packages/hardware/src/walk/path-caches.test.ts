@@ -125,13 +125,16 @@ describe('a known path through guest tables', () => {
     return paths.find(regime, asked.pasid ?? pasid, ...split(asked.address ?? iova))
   }
 
-  function kept(): { readonly memory: SparseMemory; readonly paths: GuestPathCache } {
+  function kept(regime: Partial<GuestRegime> = {}): {
+    readonly memory: SparseMemory
+    readonly paths: GuestPathCache
+  } {
     const memory = memoryWith([place])
     const paths = new GuestPathCache(memory)
     const tables = new GuestTables(memory, new HostWalk(memory, switches(), 6), switches())
     const [spaLo, spaHi] = split(place)
     Object.assign(tables, { spaLo, spaHi, placeRights: mayWrite })
-    expect(isFound(paths)).toBe(false)
+    expect(isFound(paths, { regime })).toBe(false)
     paths.keep(1, ...split(table), allRights, 5, 18, tables)
     return { memory, paths }
   }
@@ -169,6 +172,28 @@ describe('a known path through guest tables', () => {
     for (const asked of others) {
       expect(isFound(paths, asked)).toBe(false)
       expect(isFound(paths)).toBe(true)
+    }
+  })
+
+  it('is not that of those who share its slot', () => {
+    const { paths } = kept()
+    const { gcr3Lo } = regimeOf()
+    // Several of each fall into the slot.
+    for (let n = 1; n < 20_000; n++) {
+      expect(isFound(paths, { address: iova ^ (BigInt(n) << 21n) })).toBe(false)
+      expect(isFound(paths, { regime: { gcr3Lo: gcr3Lo ^ (n << 12) } })).toBe(false)
+      expect(isFound(paths, { pasid: pasid ^ ((n & 0x7fff) << 5) })).toBe(false)
+    }
+    expect(isFound(paths)).toBe(true)
+  })
+
+  it('is that of its numbers of levels', () => {
+    const shapes = [1, 2, 3].flatMap((gcr3Levels) =>
+      [4, 5].map((guestLevels) => ({ gcr3Levels, guestLevels })),
+    )
+    for (const shape of shapes) {
+      const { paths } = kept(shape)
+      expect(shapes.filter((regime) => isFound(paths, { regime }))).toEqual([shape])
     }
   })
 
