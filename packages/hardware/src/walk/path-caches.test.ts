@@ -16,7 +16,8 @@ const split = (value: bigint): readonly [number, number] => [
   Number(BigInt.asIntN(32, value)),
   Number(BigInt.asIntN(32, value >> 32n)),
 ]
-const iova = 0x7f12_3456_7000n
+/** Bits in every part of the address. */
+const iova = 0xfee0_7f12_3456_7000n
 /** Address bits 63:21 tell the table of level 1. */
 const otherRegions = Array.from({ length: 43 }, (_, n) => iova ^ (1n << BigInt(21 + n)))
 const sameRegion = [iova, iova ^ 0x1000n, iova ^ 0x1ff000n, iova ^ 0xfffn]
@@ -25,6 +26,11 @@ function memoryWith(words: readonly bigint[]): SparseMemory {
   const memory = SparseMemory.create(2 ** 44)
   memory.words.activate()
   for (const at of words) store64(memory, at, 1n)
+  // Something has changed before.
+  const changed = 0x7000n
+  store64(memory, changed, 1n)
+  memory.words.mark(memory.wordOf(...split(changed)))
+  store64(memory, changed, 2n)
   return memory
 }
 
