@@ -17,9 +17,8 @@ const parts = {
     tests: [
       `${chip}/src/walk/*.test.ts`,
       `${chip}/test/{walk-examples,ats,special-ranges,exclusion,events,table-page-cache,walk}*.test.ts`,
-      // What the modelled caches beside the IOTLB do to walks.
-      `${chip}/test/{path-caches,iotlb-hits,command-rules,cached-answers,cached-answers-*}.test.ts`,
-      `${chip}/test/cached-answers*.property.test.ts`,
+      // What the modelled caches beside the IOTLB do to walks; what is counted, and what is not to be translated.
+      `${chip}/test/{path-caches,iotlb-hits,command-rules,cached-answers,counters,prefetch,snp}.test.ts`,
     ],
   },
   cache: {

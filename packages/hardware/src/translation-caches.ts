@@ -138,6 +138,21 @@ export class TranslationCaches {
     directories: boolean,
   ): void {
     this.iotlb.invalidateRange(domainId, pasid, lo, hi, sizeLog2)
+    // Apart, so that the usual command is compiled in one piece.
+    if (directories || this.guestToGpa !== null) {
+      this.invalidateGuestBeside(domainId, pasid, lo, hi, sizeLog2, directories)
+    }
+  }
+
+  /** The same in the caches beside the IOTLB. */
+  private invalidateGuestBeside(
+    domainId: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    sizeLog2: number,
+    directories: boolean,
+  ): void {
     this.guestToGpa?.invalidateRange(domainId, pasid, lo, hi, sizeLog2)
     if (!directories) return
     if (this.choices.directoriesOfOtherPasids === 'flushed') {

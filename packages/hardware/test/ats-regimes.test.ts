@@ -91,6 +91,26 @@ describe('a translation request is answered from the tables that Mode, GV, GIoV 
   })
 })
 
+describe('U and N of a page of the guest', () => {
+  it('are those of its host leaf', () => {
+    for (const [bits, untranslatedOnly, noSnoop] of [
+      [0n, false, true],
+      [leaf.untranslated, true, true],
+      [1n << 60n, false, false],
+    ] as const) {
+      const chip = chipOf()
+      const [q0 = 0n, q1 = 0n] = nestedDte(device)
+      chip.setDte(device, [q0, q1 | iotlb | (1n << 38n), 0n, 0n])
+      const at = hostEntryAt(hostPages)
+      chip.put([at, chip.load(at)! | bits])
+      for (let times = 0; times < 2; times++) {
+        const answer = chip.iommu.translationRequest({ deviceId: device, pasid: 5, iova: guestPages })
+        expect(answer).toMatchObject({ ...granted(host + hostPages), untranslatedOnly, noSnoop })
+      }
+    }
+  })
+})
+
 describe('an answer that grants nothing', () => {
   it('tells nothing of the page that was answered before', () => {
     const chip = chipOf()

@@ -91,21 +91,26 @@ describe.each<[string, CacheGeometry]>([
     expect(fork.fingerprint()).toEqual(before)
   })
 
-  it.each([0, 1, 2, 3, 4, 5, 6, 7])('touches no words but its own, %d words further on', (offset) => {
-    const words = Words.create()
-    words.allocate(offset)
-    const before = words.allocate(64)
-    words.activate().fill(-1, before, before + 64)
-    const bench = { words, cache: createIotlb(words, geometry) }
-    const after = words.allocate(64)
-    words.activate().fill(-1, after, after + 64)
-    for (let page = 0; page < 200; page++) fill(bench, page)
-    bench.cache.invalidateDomain(1)
-    const pool = words.activate()
-    for (const others of [before, after]) {
-      expect([...pool.subarray(others, others + 64)]).toEqual(new Array(64).fill(-1))
-    }
-  })
+  it.each([0, 1, 2, 3, 4, 5, 6, 7])(
+    'works and touches no words but its own, %d words further on',
+    (offset) => {
+      const words = Words.create()
+      words.allocate(offset)
+      const before = words.allocate(64)
+      words.activate().fill(-1, before, before + 64)
+      const bench = { words, cache: createIotlb(words, geometry) }
+      const after = words.allocate(64)
+      expect([...words.activate().subarray(after, after + 64)]).toEqual(new Array(64).fill(0))
+      words.activate().fill(-1, after, after + 64)
+      for (let page = 0; page < 200; page++) fill(bench, page)
+      expect(held(bench)).toHaveLength(bench.cache.liveCount())
+      bench.cache.invalidateDomain(1)
+      const pool = words.activate()
+      for (const others of [before, after]) {
+        expect([...pool.subarray(others, others + 64)]).toEqual(new Array(64).fill(-1))
+      }
+    },
+  )
 })
 
 describe('a set', () => {
@@ -211,8 +216,9 @@ describe('the hashed shape', () => {
       }
       return bench.words.allocate(0)
     }
-    const first = turn(96)
-    expect(turn(296)).toBe(first)
+    const before = bench.words.allocate(0)
+    expect(turn(96)).toBe(before)
+    expect(turn(296)).toBe(before)
     expect(bench.cache.liveCount()).toBe(96)
   })
 

@@ -4,7 +4,8 @@ import { switchChoices } from '../src/index.js'
 import type { Request, SwitchChoices } from '../src/index.js'
 import { controlBit, quietControl } from './chip.js'
 import type { Chip, ChipOptions } from './chip.js'
-import { guestEntryAt, guestPages, hostEntryAt, hostPages, nestedChip, nestedDte } from './tables.js'
+import { guestDirectoryAt, guestEntryAt, guestPages } from './tables.js'
+import { hostEntryAt, hostPages, nestedChip, nestedDte } from './tables.js'
 
 const device = 5
 const pasid = 5
@@ -84,6 +85,40 @@ describe.each(switchChoices.rightsOrder)('with rights checked %s', (rightsOrder)
   })
 })
 
+describe('of a right that is missing and a page that is absent', () => {
+  it.each([
+    ['each-level', denied.write, denied.write],
+    ['leaf', 0x025, denied.write],
+    ['last-host-walk', 0x025, 0x025],
+  ] as const)(
+    '%s: %d is told, with the right missing in a directory, or %d, in the leaf',
+    (order, upper, lower) => {
+      const directory = chipOf({ switches: { rightsOrder: order } })
+      change(directory, guestDirectoryAt(1), 0n, 2n)
+      change(directory, guestEntryAt(1, 0n), 0n, 1n)
+      expect(ask(directory, { write: true })).toBe(upper)
+      const leaf = chipOf({ switches: { rightsOrder: order } })
+      change(leaf, guestEntryAt(1, 0n), 0n, 2n)
+      change(leaf, hostEntryAt(hostPages), 0n, 1n)
+      expect(ask(leaf, { write: true })).toBe(lower)
+    },
+  )
+})
+
+describe('a device whose entry has V=0', () => {
+  it('passes, and with PASID by choice not', () => {
+    for (const [pasidWithoutValid, expected] of [
+      ['forward', 'forwarded'],
+      ['fault', 0x005],
+    ] as const) {
+      const chip = chipOf({ switches: { pasidWithoutValid } })
+      chip.setDte(device, [0n, 0n, 0n, 0n])
+      for (const named of [0, 5]) expect(ask(chip, { pasid: named })).toBe(expected)
+      expect(ask(chip, { pasid: undefined })).toBe('forwarded')
+    }
+  })
+})
+
 describe('a supervisor’s write to a page with R/W=0', () => {
   it('is refused, or by choice not; a user’s always is', () => {
     for (const [supervisorWrite, expected] of [
@@ -121,6 +156,21 @@ describe('a fault in the host table on behalf of a guest', () => {
     const other = chipOf(byGpa)
     change(other, at, 0n, 1n)
     expect(eventOf(other)).toEqual(ofGpa(gpa))
+  })
+
+  it('names what the switch says where the host table alone is walked', () => {
+    for (const [nestedHostFault, expected] of [
+      ['gva', [0x2075000500000005n, guestPages + 0x123n]],
+      ['gpa', [0x2070000500000005n, hostPages + 0x123n]],
+    ] as const) {
+      const chip = nestedChip([device], {
+        switches: { nestedHostFault },
+        microArchitecture: { nestedEntries: 'split' },
+      })
+      change(chip, hostEntryAt(hostPages), 0n, hostRight.write)
+      ask(chip)
+      expect(eventOf(chip, { write: true })).toEqual(expected)
+    }
   })
 
   it('is none where the guest’s table has no entry, or where a cached translation refuses', () => {

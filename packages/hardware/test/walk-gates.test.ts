@@ -102,6 +102,10 @@ describe('the device table in segments', () => {
           const answer = chip.iommu.request({ deviceId: first + index, iova: 0x1000n })
           expect(answer).toMatchObject({ kind: 'translated', spa: 0x1000n })
         }
+        // One that no other segment has.
+        chip.put([tableOf(n) + BigInt((16 + n) * 32), passing])
+        const own = chip.iommu.request({ deviceId: first + 16 + n, iova: 0x1000n })
+        expect(own).toMatchObject({ kind: 'translated', spa: 0x1000n })
         chip.put([tableOf(n) + 0x2000n, passing])
         const beyond = chip.iommu.request({ deviceId: first + 0x100, iova: 0x1000n })
         expect(beyond).toMatchObject({ kind: 'fault', logged: true })

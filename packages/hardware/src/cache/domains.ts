@@ -33,20 +33,25 @@ export class Domains {
     private readonly words: Words,
     /** Pages of records; 0 where no domain was ever met. Shared by all forks, each with its own contents. */
     private readonly pages: Int32Array,
-    /** Word of the count of live entries in all scopes. */
-    private readonly liveWord: number,
   ) {}
 
   static create(words: Words): Domains {
-    return new Domains(words, new Int32Array(1 << (16 - pageLog2)), words.allocate(1))
+    return new Domains(words, new Int32Array(1 << (16 - pageLog2)))
   }
 
   forkOnto(words: Words): Domains {
-    return new Domains(words, this.pages, this.liveWord)
+    return new Domains(words, this.pages)
   }
 
+  /** Live entries of all domains, added up: to be asked for seldom. */
   get live(): number {
-    return this.words.array[this.liveWord]!
+    const pool = this.words.array
+    let live = 0
+    for (const page of this.pages) {
+      if (page === 0) continue
+      for (let i = 0; i < 2 << pageLog2; i++) live += pool[page + i * scopeWords + ScopeWord.live]!
+    }
+    return live
   }
 
   /** The record of a domain, valid for ever. */
@@ -77,19 +82,19 @@ export class Domains {
     // Shift counts are taken modulo 32, so this is bit `sizeLog2 - 44` of the high word.
     words.write(sizes, pool[sizes]! | (1 << (sizeLog2 - 12)))
     words.write(scope + ScopeWord.live, pool[scope + ScopeWord.live]! + 1)
-    words.write(this.liveWord, pool[this.liveWord]! + 1)
   }
 
   /** Counts live entries out. A scope without any has no sizes. */
   uncount(scope: number, count: number): void {
     const { words } = this
-    const pool = words.array
-    const left = pool[scope + ScopeWord.live]! - count
+    const left = words.array[scope + ScopeWord.live]! - count
     words.write(scope + ScopeWord.live, left)
-    words.write(this.liveWord, pool[this.liveWord]! - count)
-    if (left !== 0) return
-    words.write(scope + ScopeWord.sizesLo, 0)
-    words.write(scope + ScopeWord.sizesHi, 0)
+    if (left === 0) this.forgetSizes(scope)
+  }
+
+  private forgetSizes(scope: number): void {
+    this.words.write(scope + ScopeWord.sizesLo, 0)
+    this.words.write(scope + ScopeWord.sizesHi, 0)
   }
 
   /** Visits both scopes of every domain that may have been met. */

@@ -84,7 +84,8 @@ export class HashedCache extends TaggedCache {
     const isLive =
       at >= 0 && words.array[at + EntryWord.filledAt]! > words.array[scope + ScopeWord.flushedAt]!
     if (!isLive) {
-      if (this.domains.live === this.table.capacity) {
+      // What is dead is in the table too, so there are seldom live ones to be counted.
+      if (this.table.used >= this.table.capacity && this.domains.live === this.table.capacity) {
         this.invalidateAll()
         // Entries may have changed places.
         at = this.table.find(words.array, lo, hi, tag)

@@ -53,14 +53,15 @@ export function runCommands(
   const baseHi = words.array[registers.commandBaseWord + 1]!
   const inRing = ringBytes(baseHi) - 1
   const tail = words.array[registers.commandTailWord]! & inRing
-  for (let moved = 0; moved < most; moved++) {
+  let head = words.array[headWord]! & inRing
+  let moved = 0
+  while (moved < most && head !== tail) {
     const pool = words.array
-    const head = pool[headWord]! & inRing
-    if (head === tail) return moved
     const lo = addOffset(baseLo, head)
     const hi = (baseHi & 0xfffff) + carry(baseLo, head)
     const word = memory.wordOf(lo, hi)
     if (word < 0) {
+      words.write(headWord, head)
       halt(registers, memory, commandHardwareError, lo, hi)
       return moved + 1
     }
@@ -72,15 +73,19 @@ export function runCommands(
       deferred === null
         ? commands.carryOut(w0, w1, w2, w3, lo, hi)
         : takeDeferring(commands, deferred, w0, w1, w2, w3, lo, hi)
-    if (outcome === CommandOutcome.waits) return moved
+    if (outcome === CommandOutcome.waits) break
     if (outcome !== CommandOutcome.done) {
+      words.write(headWord, head)
       if (outcome === CommandOutcome.illegal) halt(registers, memory, illegalCommand, lo, hi)
       else halt(registers, memory, commandHardwareError, commands.failedLo, commands.failedHi)
       return moved + 1
     }
-    words.write(headWord, (head + 16) & inRing)
+    head = (head + 16) & inRing
+    moved += 1
   }
-  return most
+  // Software looks at the head when it acts again.
+  if (moved > 0) words.write(headWord, head)
+  return moved
 }
 
 /** Puts an invalidation off; a wait has those before it carried out first. */

@@ -164,16 +164,12 @@ export class Commands {
 
   private invalidatePages(w0: number, w1: number, w2: number, w3: number): CommandOutcome {
     const isGuest = (w2 & 4) !== 0
-    if ((w0 & 0xfff00000) !== 0 || (w1 & 0x0fff0000) !== 0 || (w2 & 0xff8) !== 0)
-      return CommandOutcome.illegal
-    if (!this.mayBeGuest(w2) || this.hasStrayPasid(isGuest, w0)) return CommandOutcome.illegal
+    if (((w0 & 0xfff00000) | (w1 & 0x0fff0000) | (w2 & 0xff8)) !== 0) return CommandOutcome.illegal
+    if (isGuest ? !this.guestTables : this.hasStrayPasid(isGuest, w0)) return CommandOutcome.illegal
     if (this.checksOnly) return CommandOutcome.done
-    const { caches } = this
-    const domainId = w1 & 0xffff
     const sizeLog2 = sizeOf(w2, w3)
-    const directories = (w2 & 2) !== 0
-    if (isGuest) caches.invalidateGuest(domainId, w0, w2, w3, sizeLog2, directories)
-    else caches.invalidateHost(domainId, w2, w3, sizeLog2, directories)
+    if (isGuest) this.caches.invalidateGuest(w1 & 0xffff, w0, w2, w3, sizeLog2, (w2 & 2) !== 0)
+    else this.caches.invalidateHost(w1 & 0xffff, w2, w3, sizeLog2, (w2 & 2) !== 0)
     return CommandOutcome.done
   }
 

@@ -16,7 +16,8 @@ const split = (value: bigint): readonly [number, number] => [
   Number(BigInt.asIntN(32, value)),
   Number(BigInt.asIntN(32, value >> 32n)),
 ]
-const iova = 0x7f12_3456_7000n
+/** Bits in every part of the address. */
+const iova = 0xfee0_7f12_3456_7000n
 /** Address bits 63:21 tell the table of level 1. */
 const otherRegions = Array.from({ length: 43 }, (_, n) => iova ^ (1n << BigInt(21 + n)))
 const sameRegion = [iova, iova ^ 0x1000n, iova ^ 0x1ff000n, iova ^ 0xfffn]
@@ -25,6 +26,11 @@ function memoryWith(words: readonly bigint[]): SparseMemory {
   const memory = SparseMemory.create(2 ** 44)
   memory.words.activate()
   for (const at of words) store64(memory, at, 1n)
+  // Something has changed before.
+  const changed = 0x7000n
+  store64(memory, changed, 1n)
+  memory.words.mark(memory.wordOf(...split(changed)))
+  store64(memory, changed, 2n)
   return memory
 }
 
@@ -125,13 +131,16 @@ describe('a known path through guest tables', () => {
     return paths.find(regime, asked.pasid ?? pasid, ...split(asked.address ?? iova))
   }
 
-  function kept(): { readonly memory: SparseMemory; readonly paths: GuestPathCache } {
+  function kept(regime: Partial<GuestRegime> = {}): {
+    readonly memory: SparseMemory
+    readonly paths: GuestPathCache
+  } {
     const memory = memoryWith([place])
     const paths = new GuestPathCache(memory)
     const tables = new GuestTables(memory, new HostWalk(memory, switches(), 6), switches())
     const [spaLo, spaHi] = split(place)
     Object.assign(tables, { spaLo, spaHi, placeRights: mayWrite })
-    expect(isFound(paths)).toBe(false)
+    expect(isFound(paths, { regime })).toBe(false)
     paths.keep(1, ...split(table), allRights, 5, 18, tables)
     return { memory, paths }
   }
@@ -169,6 +178,28 @@ describe('a known path through guest tables', () => {
     for (const asked of others) {
       expect(isFound(paths, asked)).toBe(false)
       expect(isFound(paths)).toBe(true)
+    }
+  })
+
+  it('is not that of those who share its slot', () => {
+    const { paths } = kept()
+    const { gcr3Lo } = regimeOf()
+    // Several of each fall into the slot.
+    for (let n = 1; n < 20_000; n++) {
+      expect(isFound(paths, { address: iova ^ (BigInt(n) << 21n) })).toBe(false)
+      expect(isFound(paths, { regime: { gcr3Lo: gcr3Lo ^ (n << 12) } })).toBe(false)
+      expect(isFound(paths, { pasid: pasid ^ ((n & 0x7fff) << 5) })).toBe(false)
+    }
+    expect(isFound(paths)).toBe(true)
+  })
+
+  it('is that of its numbers of levels', () => {
+    const shapes = [1, 2, 3].flatMap((gcr3Levels) =>
+      [4, 5].map((guestLevels) => ({ gcr3Levels, guestLevels })),
+    )
+    for (const shape of shapes) {
+      const { paths } = kept(shape)
+      expect(shapes.filter((regime) => isFound(paths, { regime }))).toEqual([shape])
     }
   })
 

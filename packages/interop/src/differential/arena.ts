@@ -10,6 +10,9 @@
 /** Bytes of RAM, from address 0. */
 export const ramBytes = 4 << 20
 
+/** Where a PC has no RAM: video memory and firmware. */
+export const ramHole = { start: 0xa0000, end: 0x100000 } as const
+
 export const pageBytes = 4096
 
 /** Where things lie. All are multiples of a page. */
@@ -100,7 +103,7 @@ export const arenaFeatures = { efr: 0x29d3n, efr2: 0n } as const
 
 /** Room for one DMA in a device's buffer, in bytes, and how many there is room for in each direction. */
 export const slotBytes = 16
-const slotsPerDevice = 128
+export const slotsPerDevice = 128
 
 /** Half a device's buffer: what it reads goes below, what it writes comes from above. */
 export const halfBufferBytes = slotBytes * slotsPerDevice

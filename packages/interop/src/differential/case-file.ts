@@ -6,11 +6,14 @@
 import { hex, parseHex } from '@nestwalk/bits'
 import { formatDeviceId, deviceId as toDeviceId } from '@nestwalk/hardware'
 import { InteropError } from '../interop-error.js'
-import { arenaDevices, slotBytes } from './arena.js'
+import { arenaDevices, slotBytes, slotsPerDevice } from './arena.js'
 import type { CommandWords, DifferentialCase, Step } from './differential-case.js'
 
 const format = 'nestwalk-qemu-case'
 const version = 1
+
+/** As many as a device has room for, if all of them are its. */
+const stepsMax = slotsPerDevice
 
 const registerNames = [
   'deviceTable',
@@ -65,6 +68,8 @@ export function readCase(text: string): DifferentialCase {
       throw new Error(`it is no ${format} ${version}`)
     const register = (name: string): bigint => wordOf(all[name], name)
     const offset = (name: string): number => numberOf(all[name], name)
+    const steps = listOf(all['steps'], 'steps').map(stepOf)
+    if (steps.length > stepsMax) throw new Error(`it has more than ${stepsMax} steps`)
     return {
       origin: typeof all['origin'] === 'string' ? all['origin'] : 'unknown',
       passing: all['passing'] === true,
@@ -78,7 +83,7 @@ export function readCase(text: string): DifferentialCase {
       eventHead: offset('eventHead'),
       eventTail: offset('eventTail'),
       memory: listOf(all['memory'], 'memory').map((each) => pairOf(each, 'memory')),
-      steps: listOf(all['steps'], 'steps').map(stepOf),
+      steps,
     }
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)

@@ -70,7 +70,7 @@ function wordDiscrepancies(testCase: DifferentialCase, one: Observation, other: 
   return [...addresses]
     .filter((address) => one.words.get(address) !== other.words.get(address))
     .map((address) => ({
-      step: stepOfWord(testCase, address, one.words.get(address) ?? other.words.get(address) ?? 0n),
+      step: stepOfWord(testCase, address, [one.words.get(address), other.words.get(address)]),
       what: `word at ${hex(address)}`,
       one: unchangedOr(one.words.get(address)),
       other: unchangedOr(other.words.get(address)),
@@ -79,16 +79,20 @@ function wordDiscrepancies(testCase: DifferentialCase, one: Observation, other: 
 
 const unchangedOr = (value: bigint | undefined): string => (value === undefined ? 'unchanged' : hex(value))
 
-/** The step that a word of memory tells of: what a device read, or wrote. */
-function stepOfWord(testCase: DifferentialCase, address: number, value: bigint): number | undefined {
+/** The step that a word of memory tells of: what a device read, or which of them wrote last. */
+function stepOfWord(
+  testCase: DifferentialCase,
+  address: number,
+  values: readonly (bigint | undefined)[],
+): number | undefined {
   const inDump = address - arena.dump
   const isDump = inDump >= 0 && inDump < arenaDevices.length * pageBytes
   const device = Math.floor(inDump / pageBytes)
   const inPage = inDump % pageBytes
   if (isDump && inPage < halfBufferBytes) return stepOfSlot(testCase, device, Math.floor(inPage / slotBytes))
-  return [value & 0xffff_ffffn, value >> 32n]
-    .map((half) => stepOfPattern(testCase, Number(half)))
-    .find((n) => n !== undefined)
+  const halves = values.flatMap((value = 0n) => [Number(value & 0xffff_ffffn), Number(value >> 32n)])
+  const steps = halves.map((half) => stepOfPattern(testCase, half)).filter((step) => step !== undefined)
+  return steps.length === 0 ? undefined : Math.max(...steps)
 }
 
 function stepOfPattern(testCase: DifferentialCase, word: number): number | undefined {

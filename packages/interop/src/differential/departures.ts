@@ -161,5 +161,5 @@ export const notGenerated: readonly string[] = [
   'Guest tables: QEMU announces GTSup and walks host tables only.',
   'Base registers written while their queue runs: undefined.',
   'Ring lengths below 8: reserved.',
-  'DMA that would change tables, rings or QEMU’s other devices.',
+  'DMA to tables, rings and QEMU’s other devices; tables in firmware.',
 ]

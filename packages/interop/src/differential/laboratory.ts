@@ -38,7 +38,9 @@ export class Laboratory {
   requests = 0
   private readonly background = background()
   private readonly before = new MemoryImage(this.background)
-  private readonly images = [0, 1, 2].map(() => new MemoryImage(this.background))
+  private readonly image = new MemoryImage(this.background)
+  private readonly manualImage = new MemoryImage(this.background)
+  private readonly knownImage = new MemoryImage(this.background)
 
   /** @param makeChip - the chip that is checked against QEMU and the manual */
   constructor(
@@ -47,8 +49,8 @@ export class Laboratory {
   ) {}
 
   async run(testCase: DifferentialCase): Promise<Verdict> {
-    const { before } = this
-    const [image, manualImage, knownImage] = this.restoredImages()
+    const { before, image, manualImage, knownImage } = this
+    for (const each of [before, image, manualImage, knownImage]) each.restore()
     for (const [address, value] of testCase.memory) before.store64(address, value)
     const answered = this.peer.run(testCase, before)
     // Ours work while QEMU does.
@@ -67,12 +69,6 @@ export class Laboratory {
     this.requests += chip.answers.length
     const departures = withChoices(testCase, knownMachine.noted, manualMachine.choices)
     return judge(testCase, { ours, qemu, manual, known, departures })
-  }
-
-  private restoredImages(): readonly [MemoryImage, MemoryImage, MemoryImage] {
-    this.before.restore()
-    for (const image of this.images) image.restore()
-    return this.images as unknown as readonly [MemoryImage, MemoryImage, MemoryImage]
   }
 
   private observed(

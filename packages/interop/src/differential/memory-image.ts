@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 import type { OutsideMemory } from '@nestwalk/hardware'
-import { pageBytes, ramBytes } from './arena.js'
+import { pageBytes, ramBytes, ramHole } from './arena.js'
 
 /** See the file's comment. */
 export class MemoryImage implements OutsideMemory {
@@ -60,9 +60,7 @@ export class MemoryImage implements OutsideMemory {
   }
 }
 
-/** A PC has no RAM where its video memory and firmware are. */
-const holeStart = 0xa0000
-const holeEnd = 0x100000
-
 const isRam = (address: number, length: number): boolean =>
-  address >= 0 && address + length <= ramBytes && (address >= holeEnd || address + length <= holeStart)
+  address >= 0 &&
+  address + length <= ramBytes &&
+  (address >= ramHole.end || address + length <= ramHole.start)

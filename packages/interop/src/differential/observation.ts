@@ -72,10 +72,12 @@ class LogReader {
     private readonly testCase: DifferentialCase,
     private readonly memory: Buffer,
   ) {
-    this.inRing = BigInt(ringBytes(testCase.eventBase) - 1)
+    this.inRing = BigInt(ringBytes(testCase.eventBase) - 16)
     this.tail = BigInt(testCase.eventTail) & this.inRing
     // Where software writes the log's registers itself, the tail says nothing about entries.
-    this.isRunning = !testCase.steps.some(({ kind }) => kind === 'register')
+    const isWritten = testCase.steps.some(({ kind }) => kind === 'register')
+    const end = Number(ringAddress(testCase.eventBase)) + ringBytes(testCase.eventBase)
+    this.isRunning = !isWritten && end <= memory.length
   }
 
   readTo(tail: bigint): LoggedEvent[] {
@@ -90,6 +92,10 @@ class LogReader {
   }
 }
 
+/** A page by words of 32 bits. */
+const wordsOf = (memory: Buffer, at: number): Uint32Array =>
+  new Uint32Array(memory.buffer, memory.byteOffset + at, pageBytes / 4)
+
 function changedWords(
   testCase: DifferentialCase,
   { after, before, pages }: MemoryAtEnd,
@@ -101,9 +107,11 @@ function changedWords(
     const at = page * pageBytes
     if (at >= log && at < logEnd) continue
     if (after.compare(before, at, at + pageBytes, at, at + pageBytes) === 0) continue
-    for (let word = at; word < at + pageBytes; word += 8) {
-      const value = after.readBigUInt64LE(word)
-      if (value !== before.readBigUInt64LE(word)) words.set(word, value)
+    const now = wordsOf(after, at)
+    const then = wordsOf(before, at)
+    for (let n = 0; n < now.length; n += 2) {
+      if (now[n] === then[n] && now[n + 1] === then[n + 1]) continue
+      words.set(at + n * 4, after.readBigUInt64LE(at + n * 4))
     }
   }
   return words

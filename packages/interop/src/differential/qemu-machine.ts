@@ -162,30 +162,38 @@ function resetLines(passing: boolean): string[] {
   ]
 }
 
-function dmaLines(
-  device: number,
-  source: bigint,
-  destination: bigint,
-  bytes: number,
-  command: number,
-): string[] {
+/** One DMA of edu's: from memory into its buffer, or the other way. */
+interface EduDma {
+  readonly memory: bigint
+  /** Offset in the buffer. */
+  readonly offset: number
+  readonly bytes: number
+  readonly toMemory: boolean
+}
+
+function dmaLines(device: number, { memory, offset, bytes, toMemory }: EduDma): string[] {
   const at = arenaDevices[device]?.registers ?? 0
+  const inBuffer = BigInt(edu.buffer + offset)
   return [
-    writeLine(at + edu.source, source),
-    writeLine(at + edu.destination, destination),
+    writeLine(at + edu.source, toMemory ? inBuffer : memory),
+    writeLine(at + edu.destination, toMemory ? memory : inBuffer),
     writeLine(at + edu.bytes, bytes),
-    writeLine(at + edu.command, command),
+    writeLine(at + edu.command, toMemory ? edu.toMemory : edu.fromMemory),
     `clock_step ${timerStep}`,
   ]
 }
 
 /** Fills a device's buffer with what it may write. */
-const fillLines = (device: number): string[] =>
-  dmaLines(device, BigInt(arena.patterns + device * pageBytes), BigInt(edu.buffer), pageBytes, edu.fromMemory)
+function fillLines(device: number): string[] {
+  const memory = BigInt(arena.patterns + device * pageBytes)
+  return dmaLines(device, { memory, offset: 0, bytes: pageBytes, toMemory: false })
+}
 
 /** Shows what a device has read. */
-const dumpLines = (device: number): string[] =>
-  dmaLines(device, BigInt(edu.buffer), BigInt(arena.dump + device * pageBytes), halfBufferBytes, edu.toMemory)
+function dumpLines(device: number): string[] {
+  const memory = BigInt(arena.dump + device * pageBytes)
+  return dmaLines(device, { memory, offset: 0, bytes: halfBufferBytes, toMemory: true })
+}
 
 function linesOf(operation: Operation): string[] {
   switch (operation.kind) {
@@ -203,7 +211,6 @@ function linesOf(operation: Operation): string[] {
 }
 
 function linesOfDma({ device, iova, write, bytes, slot }: DmaOperation): string[] {
-  const inBuffer = BigInt(edu.buffer + slot * slotBytes)
-  if (!write) return dmaLines(device, iova, inBuffer, bytes, edu.fromMemory)
-  return dmaLines(device, inBuffer + BigInt(halfBufferBytes), iova, bytes, edu.toMemory)
+  const offset = slot * slotBytes + (write ? halfBufferBytes : 0)
+  return dmaLines(device, { memory: iova, offset, bytes, toMemory: write })
 }

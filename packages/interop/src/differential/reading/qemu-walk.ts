@@ -56,7 +56,7 @@ export function walkQemu(
       return { ...refusal, unreadable: entry === undefined }
     }
     granted &= rightsOf(entry)
-    if (granted === 0n || isLeaf(entry)) return lastEntry(entry, level, granted, asked, note)
+    if (granted === 0n || isLeaf(entry)) return lastEntry({ entry, level, granted }, asked, note)
     if (!isPresent(entry)) return refusal
     noteEntry(entry, level, note)
     const nextLevel = nextLevelOf(entry)
@@ -69,9 +69,7 @@ export function walkQemu(
 
 /** What comes of the entry at which QEMU stops: a leaf, or one that leaves neither right. */
 function lastEntry(
-  entry: bigint,
-  level: number,
-  granted: bigint,
+  { entry, level, granted }: { readonly entry: bigint; readonly level: number; readonly granted: bigint },
   asked: Asked,
   note: (departure: Departure) => void,
 ): QemuWalk {
