@@ -1,13 +1,19 @@
 /** The invariants of tag assignment after every effect of random histories, under each policy. */
 import { findPolicy } from '@nestwalk/driver'
+import type { MicroArchitecture } from '@nestwalk/hardware'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { History } from './invariants/history.js'
 import type { Step } from './invariants/history.js'
 
 /** Runs a history and tells the invariants that it broke, with how the first time. */
-function broken(letter: string, iommus: number, steps: readonly Step[]): Map<string, string> {
-  const history = new History(findPolicy(letter)!, iommus)
+function broken(
+  letter: string,
+  iommus: number,
+  steps: readonly Step[],
+  caches: Partial<MicroArchitecture> = {},
+): Map<string, string> {
+  const history = new History(findPolicy(letter)!, iommus, caches)
   for (const step of steps) history.play(step)
   const found = new Map<string, string>()
   for (const { id, how } of history.violations) if (!found.has(id)) found.set(id, how)
@@ -22,13 +28,21 @@ const what = fc.oneof(
 )
 const steps = fc.array(fc.tuple(what, number, number, number), { minLength: 4, maxLength: 14 })
 
+/** What chips may cache: translations alone, or everything on the way too. */
+const every = { pageWalkCache: { kind: 'hashed' }, gcr3Cache: { kind: 'hashed' } } as const
+const caches = fc.constantFrom<Partial<MicroArchitecture>>(
+  {},
+  { ...every, nestedEntries: 'both' },
+  { ...every, nestedEntries: 'split', remembersGpas: true },
+)
+
 describe.each(['M', 'X', 'CM', 'CX'])('%s keeps every invariant', (letter) => {
   it.each([1, 2])('on IOMMUs: %d', (iommus) => {
     fc.assert(
-      fc.property(steps, (each) => {
-        expect([...broken(letter, iommus, each)]).toEqual([])
+      fc.property(steps, caches, (each, chip) => {
+        expect([...broken(letter, iommus, each, chip)]).toEqual([])
       }),
-      { numRuns: 12, seed: 11 + iommus, endOnFailure: true },
+      { numRuns: 20, seed: 11 + iommus, endOnFailure: true },
     )
   })
 })

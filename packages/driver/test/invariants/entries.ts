@@ -47,12 +47,18 @@ export function* isWhole(moment: Moment, effect: Effect): Generator<Violation> {
     }
     if (!entry.guestValid) continue
     const nesting = nestingOf(moment, entry)
-    const table = [...moment.before.tables, ...moment.after.tables].find(
-      ({ root }) => root === entry.gcr3Root,
-    )
-    const levels = entry.mode === 0 ? table?.shape.guestLevels : nesting?.levels
-    if (levels !== undefined && levels !== entry.guestPagingMode + 4) {
-      yield { id: 'I15', how: `${device} walks tables of ${levels} levels as ${entry.guestPagingMode + 4}` }
+    // A page of a table that goes may be one of the next table.
+    const levels =
+      entry.mode === 0
+        ? [...moment.before.tables, ...moment.after.tables].flatMap(({ root, shape }) =>
+            root === entry.gcr3Root ? [shape.guestLevels] : [],
+          )
+        : [nesting?.levels ?? 4]
+    if (levels.length > 0 && !levels.includes(entry.guestPagingMode + 4)) {
+      yield {
+        id: 'I15',
+        how: `${device} walks tables of ${levels.join()} levels as ${entry.guestPagingMode + 4}`,
+      }
     }
   }
 }

@@ -1,7 +1,7 @@
 /** Histories of a machine: operations as plain numbers, carried out effect by effect with the invariants checked after each. */
 import { iova, spa } from '@nestwalk/bits'
 import { store64 } from '@nestwalk/hardware'
-import type { Dte, EndpointOptions } from '@nestwalk/hardware'
+import type { Dte, EndpointOptions, MicroArchitecture } from '@nestwalk/hardware'
 import { runEffects } from '@nestwalk/driver'
 import type { DeviceTraits, DomainIdPolicy, Driver, Effect, Outcome } from '@nestwalk/driver'
 import { guestEntry, invalidation } from '../guest-entry.js'
@@ -65,14 +65,19 @@ export class History {
   private asked: readonly number[] = []
   private pace = 0
 
-  /** @param aliases - DeviceIDs that requests of the third device carry besides its own */
+  /**
+   * @param caches - what the chips cache
+   * @param aliases - DeviceIDs that requests of the third device carry besides its own
+   */
   constructor(
     policy: DomainIdPolicy,
     readonly iommus: number,
+    caches: Partial<MicroArchitecture> = {},
     private readonly aliases: readonly number[] = [0x60],
   ) {
     this.machine = Machine.create({
       ...{ policy, iommus, domainIds: { quotaPerViommu: quota }, endpoints: deviceIds.map(endpointOf) },
+      microArchitecture: caches,
     })
     this.watched = [...deviceIds, ...aliases]
     for (const [n, device] of deviceIds.entries()) this.probe(device, n)

@@ -12,6 +12,13 @@ const domainAt = (spa: bigint): number => Number(spa >> 32n)
 const cached = ({ machine }: Moment): (readonly [number, IotlbEntry])[] =>
   machine.iommus.flatMap((iommu, index) => iommu.iotlbEntries().map((entry) => [index, entry] as const))
 
+const cachedWalks = ({ machine }: Moment): (readonly [number, IotlbEntry])[] =>
+  machine.iommus.flatMap((iommu, index) =>
+    Object.values(iommu.walkCacheEntries())
+      .flat()
+      .map((entry) => [index, entry] as const),
+  )
+
 /** I5: an ID in an entry is allocated, for what the device is on, with as many users at least. */
 export function* isOwned(moment: Moment): Generator<Violation> {
   const entries = translating(moment.entries)
@@ -41,7 +48,7 @@ export function* isCleanWhenFree(moment: Moment): Generator<Violation> {
   const owned = new Set(
     bothViews(moment).flatMap(({ tags }) => tags.map(({ domainId }) => domainId as number)),
   )
-  for (const [iommu, { domainId, page, filler }] of cached(moment)) {
+  for (const [iommu, { domainId, page, filler }] of [...cached(moment), ...cachedWalks(moment)]) {
     if (!owned.has(domainId)) {
       yield {
         id: 'I6',

@@ -106,7 +106,8 @@ export function* onlyAsked(moment: Moment, contents: Map<number, string>): Gener
   )
   for (const [device, content] of now) {
     const was = contents.get(device)
-    if (was !== undefined && was !== content && !moment.asked.includes(device)) {
+    const isAsked = moment.asked.some((each) => each === device || isOneUnit(moment, each, device))
+    if (was !== undefined && was !== content && !isAsked) {
       yield { id: 'I12', how: `the table of ${device} was ${was} and is ${content}` }
     }
   }
