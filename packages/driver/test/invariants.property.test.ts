@@ -33,6 +33,7 @@ const every = { pageWalkCache: { kind: 'hashed' }, gcr3Cache: { kind: 'hashed' }
 const caches = fc.constantFrom<Partial<MicroArchitecture>>(
   {},
   { ...every, nestedEntries: 'both' },
+  { ...every, invalidations: 'at-completion-wait' },
   { ...every, nestedEntries: 'split', remembersGpas: true },
 )
 

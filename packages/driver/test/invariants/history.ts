@@ -260,7 +260,10 @@ export class History {
 
   private step(effect: Effect, before: View, after: View, isOver: boolean): void {
     const entriesBefore = this.entries()
-    runEffects(this.machine.driver, [effect], this.machine.advance)
+    // A step that carries out what was put off may leave a message for a device, and wait for it.
+    const advance = (): boolean => this.machine.advance() || this.machine.advance()
+    if (runEffects(this.machine.driver, [effect], advance) > 0)
+      this.violations.push({ id: 'wait', how: 'it never ends' })
     // Hardware is sometimes ahead, sometimes behind.
     this.pace = (this.pace * 5 + 3) % 16
     if (this.pace % 3 === 0) this.machine.advance()
