@@ -585,6 +585,10 @@ describe('a process behind a PASID', () => {
       machine.run(driver.attach(at, host))
       expect(refused(1, at)).toBe('EINVAL')
     }
+    // The entry has one guest paging level, and the process has tables of five.
+    machine.run(driver.probe(0x2a, 2, 0, withPasids))
+    machine.run(driver.attach(0x2a, machine.run(driver.allocateGuestTable({ levels: 4 }))))
+    expect(refused(1, 0x2a)).toBe('EINVAL')
     // A guest table cannot be attached to a PASID.
     expect(machine.refusal(() => driver.attachPasid([deviceId], 1, guest)).split(' ')[0]).toBe('EOPNOTSUPP')
   })
