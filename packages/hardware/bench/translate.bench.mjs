@@ -169,8 +169,8 @@ async function compareWithin() {
   const times = { few: [], many: [], page: [], hit: [] }
   for (let round = -warmUps; round < rounds; round++) {
     const one = {
-      few: fastest(invalidationTurns, () => domainInvalidation(small, fewEntries)),
-      many: fastest(invalidationTurns, () => domainInvalidation(small, manyEntries)),
+      few: fastest(invalidationTurns, () => domainInvalidation(small, fewEntries, far)),
+      many: fastest(invalidationTurns, () => domainInvalidation(small, manyEntries, far)),
       page: fastest(invalidationTurns, () => pageInvalidation(far)),
       hit: (cold(far), fastest(turns, () => time(hit, far, milliseconds / turns))),
     }

@@ -92,7 +92,8 @@ export class Domains {
     if (left === 0) this.forgetSizes(scope)
   }
 
-  private forgetSizes(scope: number): void {
+  /** Notes that a scope has no live entry any more. */
+  forgetSizes(scope: number): void {
     this.words.write(scope + ScopeWord.sizesLo, 0)
     this.words.write(scope + ScopeWord.sizesHi, 0)
   }

@@ -98,8 +98,9 @@ export class HashedCache extends TaggedCache {
   }
 
   protected override drop(at: number, scope: number): void {
-    this.words.write(at + EntryWord.filledAt, 0)
-    this.domains.uncount(scope, 1)
+    const left = this.words.array[scope + ScopeWord.live]! - 1
+    this.words.writeTwo(at + EntryWord.filledAt, 0, scope + ScopeWord.live, left)
+    if (left === 0) this.domains.forgetSizes(scope)
   }
 
   protected override sweep(isReached: (at: number) => boolean): void {

@@ -218,6 +218,19 @@ export class Words {
     words[word] = value
   }
 
+  /** Stores two words as {@link write} does. */
+  writeTwo(word: number, value: number, other: number, otherValue: number): void {
+    const pool = this.pool
+    const words = pool.words
+    const journal = pool.journal
+    if (journal !== null) {
+      journal.note(word, words[word]!)
+      journal.note(other, words[other]!)
+    }
+    words[word] = value
+    words[other] = otherValue
+  }
+
   /**
    * Stores one word and keeps the fingerprint up to date: the word counts under the key that its owner chose,
    * whatever its place in the pool. The machine must be active.

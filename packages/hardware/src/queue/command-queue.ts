@@ -54,12 +54,15 @@ export function runCommands(
   const inRing = ringBytes(baseHi) - 1
   const tail = words.array[registers.commandTailWord]! & inRing
   let head = words.array[headWord]! & inRing
+  const { isOutside } = memory
+  let word = 0
   let moved = 0
   while (moved < most && head !== tail) {
     const pool = words.array
     const lo = addOffset(baseLo, head)
     const hi = (baseHi & 0xfffff) + carry(baseLo, head)
-    const word = memory.wordOf(lo, hi)
+    // The words of a page follow one another, but where others may write between two commands.
+    word = moved > 0 && (lo & 0xff0) !== 0 && !isOutside ? (word + 4) | 0 : memory.wordOf(lo, hi)
     if (word < 0) {
       words.write(headWord, head)
       halt(registers, memory, commandHardwareError, lo, hi)

@@ -141,7 +141,14 @@ export class TableAccess {
     needed: number,
   ): Fault {
     const at = this.iotlb.lookupAt(pool, pool[slot + dteSlot.domainRecord]!, domainId, pasid, lo, hi)
-    if (at < 0) return toBeWalked
+    return at < 0 ? toBeWalked : this.answerFrom(pool, at, lo, hi, needed)
+  }
+
+  /**
+   * Answers from an entry of the IOTLB. A function of its own: what calls it may be compiled before there was a hit, and
+   * would then call each of these readers.
+   */
+  private answerFrom(pool: Int32Array, at: number, lo: number, hi: number, needed: number): Fault {
     const rights = rightsOf(pool, at)
     const neededInCache = (needed & mayWrite) !== 0 ? needed | dirtyKept : needed
     if ((rights & neededInCache) !== neededInCache) return this.withoutRights(rights, needed)

@@ -6,9 +6,10 @@
  *
  * @packageDocumentation
  */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runProgram } from '../run-program.js'
+import { makeFolder } from '../make-folder.js'
 
 /** A package as apt would fetch it. */
 export interface AptFile {
@@ -45,7 +46,7 @@ export class AptState {
    */
   static async create(folder: string, mirror: string, suites: readonly string[]): Promise<AptState> {
     const parts = ['state/lists/partial', 'cache/archives/partial', 'etc/preferences.d']
-    for (const part of parts) mkdirSync(join(folder, part), { recursive: true })
+    for (const part of parts) makeFolder(join(folder, part))
     const keys = '/usr/share/keyrings/debian-archive-keyring.gpg'
     const sources = suites.map((suite) => `deb [arch=amd64 signed-by=${keys}] ${mirror} ${suite} main\n`)
     writeFileSync(join(folder, 'etc', 'sources.list'), sources.join(''))
@@ -64,7 +65,7 @@ export class AptState {
   async withDependencies(release: string, packages: readonly string[]): Promise<AptFile[]> {
     // What was fetched before is not listed, so the question is put to an empty cache.
     const empty = ['-o', `Dir::Cache::archives=${join(this.folder, 'cache', 'none')}`]
-    mkdirSync(join(this.folder, 'cache', 'none', 'partial'), { recursive: true })
+    makeFolder(join(this.folder, 'cache', 'none', 'partial'))
     return filesOf(await this.aptGet(release, [...empty, '--print-uris', '-qq', 'install', ...packages]))
   }
 

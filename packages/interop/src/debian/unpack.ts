@@ -3,10 +3,11 @@
  *
  * @packageDocumentation
  */
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { InteropError } from '../interop-error.js'
 import { runProgram } from '../run-program.js'
+import { makeFolder } from '../make-folder.js'
 import { AptState } from './apt-state.js'
 import { configuredMirror } from './mirror.js'
 
@@ -56,7 +57,7 @@ export async function unpacked(set: PackageSet, { cacheFolder, report }: DebianF
   // Complete or not there: a run that is cut off in the middle leaves nothing that looks whole.
   const unfinished = `${folder}.part`
   rmSync(unfinished, { recursive: true, force: true })
-  mkdirSync(unfinished, { recursive: true })
+  makeFolder(unfinished)
   for (const { name } of files) {
     const cure = 'install dpkg, and see that the disk has room'
     await runProgram('dpkg-deb', ['-x', join(state.archives, name), unfinished], { cure })

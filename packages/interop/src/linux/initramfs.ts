@@ -3,11 +3,12 @@
  *
  * @packageDocumentation
  */
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { InteropError } from '../interop-error.js'
 import { runProgram } from '../run-program.js'
+import { makeFolder } from '../make-folder.js'
 import { cpioOf, folder, program, regularFile } from './cpio.js'
 import type { Kernel } from './kernel.js'
 import { modulesWithNeeds } from './modules.js'
@@ -30,7 +31,7 @@ export async function initramfsFor(kernel: Kernel, workFolder: string): Promise<
   if (guestProgram === undefined) {
     throw new InteropError('guest/init.c of @nestwalk/interop is missing: install the package anew')
   }
-  mkdirSync(workFolder, { recursive: true })
+  makeFolder(workFolder)
   const init = join(workFolder, 'init')
   const cure = 'install a C compiler and its static C library (gcc, libc6-dev)'
   await runProgram('cc', ['-O2', '-static', '-o', init, guestProgram], { cure })

@@ -6,12 +6,13 @@
  *
  * @packageDocumentation
  */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import type { GuestMapping } from '../linux/console.js'
 import { engineDeviceId } from '../machine/served-machine.js'
 import type { ServedMachine } from '../machine/served-machine.js'
+import { makeFolder } from '../make-folder.js'
 import { reachablePages } from './reachable-pages.js'
 
 const recordedRegisters = [
@@ -75,7 +76,7 @@ export class Recorder {
 
   /** Writes what was recorded; `label` says of what. */
   write(label: string): void {
-    mkdirSync(this.folder, { recursive: true })
+    makeFolder(this.folder)
     const snaps: object[] = []
     for (const [mark, { registers, pages, kinds, bytes }] of this.moments) {
       const { live, gone } = this.mappings.get(mark) ?? { live: [], gone: [] }
