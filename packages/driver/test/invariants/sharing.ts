@@ -21,7 +21,7 @@ const inputs = ({
   [mode, hostRoot, guestValid, guestIoValid, gcr3Levels, gcr3Root, guestValid && guestPagingMode].join()
 
 /** Whose translations an entry uses: a guest's DomainID, or a table of the host, however many levels it has by now. */
-export function keyOf(moment: Moment, entry: Dte): string {
+function keyOf(moment: Moment, entry: Dte): string {
   const nesting = nestingOf(moment, entry)
   if (nesting !== undefined) return `vIOMMU ${nesting.viommu}, ${nesting.guestDomainId}`
   if (!entry.guestValid && entry.mode !== 0) return `table ${moment.tops.get(entry.hostRoot)}`
@@ -69,7 +69,7 @@ export function* isFunction(moment: Moment): Generator<Violation> {
 }
 
 /** The roots behind some PASIDs of a GCR3 table in memory. */
-export function contentOf({ memory }: Machine, { gcr3Root, gcr3Levels }: Dte): string {
+function contentOf({ memory }: Machine, { gcr3Root, gcr3Levels }: Dte): string {
   const rootOf = (pasid: number): bigint => {
     let page = gcr3Root
     for (let level = gcr3Levels; level > 0; level--) {
