@@ -70,6 +70,16 @@ export const placesOf = (books: Books, { deviceId, iommu, aliases }: Device): En
     ...{ deviceId: id, iommu, address: entryAddress(books.deviceTable, id) },
   }))
 
+/** A device that leaves takes an entry along that another still uses, as Linux has it; not where such devices are kept alike. */
+function placesToWrite(books: Books, device: Device): EntryPlace[] {
+  const places = placesOf(books, device)
+  if (books.policy.aliasConflict !== 'block' || device.domain.kind !== 'blocked') return places
+  const used = sharersOf(books, device)
+    .filter(({ domain }) => domain.kind !== 'blocked')
+    .flatMap(({ deviceId, aliases }) => [deviceId, ...aliases])
+  return places.filter(({ deviceId }) => !used.includes(deviceId))
+}
+
 /**
  * Brings the entries of a device up to what it must have: its own, then those of its aliases, then the flushes, one wait
  * for all. The device in the books is already as it is to be.
@@ -77,7 +87,7 @@ export const placesOf = (books: Books, { deviceId, iommu, aliases }: Device): En
 export function programDevice(books: Books, plan: Plan, device: Device): void {
   const entry = entryFor(books, device)
   const levelChange = hasGap(books, 'U19') ? 'untranslated' : 'blocked'
-  const places = placesOf(books, device)
+  const places = placesToWrite(books, device)
   for (const place of places) storeEntry(plan, place, entry, levelChange)
   for (const place of places) flushEntry(plan, place, 'no cached copy may stay')
   flushDevice(plan, device, { range: everything }, 'the entry changed')

@@ -435,6 +435,17 @@ describe('a group', () => {
       expect(entryOf(machine, alias).domainId).toBe(entryOf(machine, a).domainId)
     })
 
+    it.each([
+      ['CM: the other goes on', convergingMap, `translated ${frameOfA}`],
+      ['M: what they share is blocked with it, as Linux has it', viommuMap, 'fault'],
+    ])('when one leaves, %s', (_name, policy, atAlias) => {
+      const machine = pair(policy, sharing)
+      machine.run(machine.driver.detach(a))
+      expect(leads(machine, a)).toBe('fault')
+      expect(leads(machine, b)).toBe(`translated ${frameOfA}`)
+      expect(leads(machine, alias)).toBe(atAlias)
+    })
+
     it('M: the last one decides, so that one member may be translated by the other’s tables', () => {
       const machine = pair(viommuMap, sharing)
       machine.run(machine.driver.attach(a, nestedB))
