@@ -70,7 +70,9 @@ export interface ChipParts {
 export function createParts(options: IommuOptions): ChipParts {
   const { memory } = options
   if (options.tablePageCache === true && memory.isOutside) {
-    throw new RangeError('tablePageCache needs memory of the model’s own: others’ stores would not be noticed')
+    throw new RangeError(
+      'tablePageCache needs memory of the model’s own: others’ stores would not be noticed',
+    )
   }
   const { words } = memory
   words.activate()

@@ -132,10 +132,11 @@ export abstract class TaggedCache extends TagLookup {
    */
   invalidateRange(domainId: number, pasid: number, lo: number, hi: number, sizeLog2: number): void {
     const scope = scopeIn(this.domains.record(domainId), pasid)
-    if (this.words.array[scope + ScopeWord.live] === 0) return
+    const pool = this.words.array
     const tag = entry.tagOf(domainId, pasid)
-    if (sizeLog2 === 12) this.probePage(scope, tag, (lo >>> 12) | (hi << 20), entry.tagHiOf(hi >>> 12, pasid))
-    else this.invalidateBlock(scope, tag, pasid, lo, hi, sizeLog2)
+    if (sizeLog2 === 12) {
+      this.probePage(pool, scope, tag, (lo >>> 12) | (hi << 20), entry.tagHiOf(hi >>> 12, pasid))
+    } else if (pool[scope + ScopeWord.live] !== 0) this.invalidateBlock(scope, tag, pasid, lo, hi, sizeLog2)
   }
 
   private invalidateBlock(
@@ -151,8 +152,9 @@ export abstract class TaggedCache extends TagLookup {
     // One probe for each page of each size present, unless looking at every entry is cheaper.
     if (sizeLog2 < 43 && 1 << (sizeLog2 - 12) <= this.entriesToSweep) {
       const tagHi = entry.tagHiOf(pageHi, pasid)
+      const pool = this.words.array
       // No cache has so many entries that the high words in the range differ.
-      for (let n = 0; n < 1 << (sizeLog2 - 12); n++) this.probePage(scope, tag, (pageLo + n) | 0, tagHi)
+      for (let n = 0; n < 1 << (sizeLog2 - 12); n++) this.probePage(pool, scope, tag, (pageLo + n) | 0, tagHi)
     } else this.sweepRange(tag, pasid, pageLo, pageHi, sizeLog2)
   }
 
@@ -267,9 +269,8 @@ export abstract class TaggedCache extends TagLookup {
     }
   }
 
-  /** Drops the entries of all sizes that serve a page. */
-  private probePage(scope: number, tag: number, pageLo: number, tagHi: number): void {
-    const pool = this.words.array
+  /** Drops the entries of all sizes that serve a page. A scope without live entries has no sizes. */
+  private probePage(pool: Int32Array, scope: number, tag: number, pageLo: number, tagHi: number): void {
     // Entries that are dropped meanwhile may take their size with them, but no size comes up.
     for (let sizes = pool[scope + ScopeWord.sizesLo]!; sizes !== 0; sizes &= sizes - 1) {
       const bit = lowestBit(sizes)
