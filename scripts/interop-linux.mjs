@@ -67,17 +67,12 @@ function runOne(name) {
     const replay = nestwalk(['replay', folder, '--json'])
     const replayed = replay.result ?? { compared: 0, mismatches: 'no' }
     console.log(
-      `   ${kernel}: ${copies.good} copies right, ${copies.faulted} refused as expected, ${copies.bad} wrong`,
+      `   ${copies.good} copies right, ${copies.faulted} refused as expected, ${copies.bad} wrong: ${kernel}`,
     )
-    console.log(
-      `   ${translations} translations, ${faults} faults, ${eventLines.printed} event lines, of them right: ${eventLines.matched}`,
-    )
+    console.log(`   ${translations} translations, ${faults} faults`)
+    console.log(`   ${eventLines.printed} event lines, ${eventLines.matched} of them as the chip logged them`)
     console.log(`   ${interrupts} interrupts sent, ${interruptsCounted} counted by the guest`)
-    console.log(
-      `   ${Object.entries(commandsByKind)
-        .map(([kind, count]) => `${count} ${kind}`)
-        .join(', ')}`,
-    )
+    for (const [kind, count] of Object.entries(commandsByKind)) console.log(`   ${count} ${kind}`)
     console.log(`   recording: ${replayed.compared} answers compared, ${replayed.mismatches} mismatches`)
     return [
       linux.status === 0 || `nestwalk linux says no (${linux.status})`,

@@ -53,9 +53,8 @@ export async function linuxCommand(args: string[], out: Output): Promise<number>
     const qemu =
       values.qemu === undefined ? await interop.fetchQemu(fetch) : await interop.ownQemu(values.qemu)
     const kernel = await interop.fetchKernel(kernelChoice satisfies KernelChoice, fetch)
-    tell(
-      `Linux ${kernel.version} in QEMU ${qemu.version}, ${tables} tables: the right column is what the chip has seen`,
-    )
+    tell(`Linux ${kernel.version} in QEMU ${qemu.version}, ${tables} tables`)
+    tell('Under each line of the driver: what the chip has seen by then.')
     const run = await interop.runLinux({
       ...{ qemu, kernel, tables, levels, features, timeoutSeconds, report, stop: stop.signal },
       recordFolder: values.record,
@@ -83,8 +82,9 @@ function besideChip(line: string, kind: 'driver' | 'fault', { account }: ServedM
     kind === 'fault'
       ? `${account.events.length} faults, ${account.interrupts} interrupts`
       : `${commands} commands, ${account.translations} translations`
-  const said = line.replace(/^(vfio-pci|pci) 0000:00:/, '')
-  return `  ${said.padEnd(44)}\n${`| ${seen}`.padStart(78)}`
+  // Shortened to fit 80 columns.
+  const said = line.replace(/^(vfio-pci|pci) 0000:00:/, '').replace('Event logged ', '')
+  return `  ${said}\n${`| ${seen}`.padStart(78)}`
 }
 
 const isRight = ({ copies, eventLines, trouble }: LinuxRun): boolean =>
