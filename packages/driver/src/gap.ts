@@ -22,7 +22,7 @@ export const gaps = {
   U12: 'a nested attach leaves the device on the lists of the paging domain that it was on',
   U13: 'a page request of a nested device is not delivered, and its answer has GN of the host’s domain',
   U14: 'a vIOMMU may own as many DomainIDs as there are',
-  U15: 'a device with PASIDs enabled is refused nesting instead of having them turned off',
+  U15: 'a device with PASIDs enabled is refused nesting, though its PASIDs would be the guest’s',
   U16: 'the members of a group must be on one domain',
   U17: 'each device has GCR3 tables and a DomainID of its own, whatever is in the tables',
   U18: 'a full flush without INVALIDATE_IOMMU_ALL walks the IDs 0 to the last DeviceID',
