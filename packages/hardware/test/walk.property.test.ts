@@ -49,11 +49,11 @@ function compare(requests: number, turned: boolean): void {
 }
 
 describe('a walk', () => {
-  it('answers, reads, stores and reports as the reference says, step by step', { timeout: 600_000 }, () => {
+  it('answers, reads, stores and reports as the reference says, step by step', { timeout: 3_600_000 }, () => {
     compare(wanted * 0.6, false)
   })
 
-  it('does so under every other choice where the manual leaves one', { timeout: 600_000 }, () => {
+  it('does so under every other choice where the manual leaves one', { timeout: 3_600_000 }, () => {
     compare(wanted * 0.4, true)
   })
 })
