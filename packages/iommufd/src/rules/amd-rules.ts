@@ -1,0 +1,8 @@
+/**
+ * Rules of the API: see the file's name.
+ *
+ * @packageDocumentation
+ */
+import type { RuleSet } from './rule.js'
+
+export const amdRules = {} as const satisfies RuleSet
