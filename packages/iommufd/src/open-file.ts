@@ -84,8 +84,8 @@ export interface OpenableKernel {
   /** Pages that a process has pinned (VmPin) and that count as locked (VmLck). */
   pinned(memory: number): number
   locked(memory: number): number
-  /** Lets the `count`-th step from now that may fail, of calls of a process, fail; 0 ends it. */
-  armFailure(process: number, count: number): void
+  /** Lets the `count`-th step from now that may fail, of calls with this memory, fail; 0 ends it. */
+  armFailure(memory: number, count: number): void
   /** What is left of that count; 0: it has fired, or was never armed. */
-  failuresLeft(process: number): number
+  failuresLeft(memory: number): number
 }
