@@ -12,10 +12,11 @@ import type { DomainNumber, TableDomain } from './domain.js'
 import { enterDomain, removeDomain } from './domain-entry.js'
 import { allOfTag, flushGuestTable, flushHostTable } from './invalidation-plan.js'
 import type { Reach } from './invalidation-plan.js'
+import type { AddressRange } from './invalidation-range.js'
 import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import { IotlbGather } from './iotlb-gather.js'
-import { lookUp, tablesOf } from './page-table.js'
+import { lookUp, tablesOf, visitEntries } from './page-table.js'
 import type { TableEdit } from './page-table.js'
 import type { Plan } from './plan.js'
 import { guestFormat, hostFormat } from './table-format.js'
@@ -212,3 +213,14 @@ function flush(books: Books, plan: Plan, domain: TableDomain, reach: Reach, why:
 /** Where an address of a domain leads; `undefined` if it is not mapped. */
 export const lookUpIn = (books: Books, plan: Plan, domain: TableDomain, address: Iova): bigint | undefined =>
   lookUp(edit(books, plan, domain), address)
+
+/** First and last address of the page that an address of a domain lies in; `undefined` if it is not mapped. */
+export const pageIn = (
+  books: Books,
+  plan: Plan,
+  domain: TableDomain,
+  address: Iova,
+): AddressRange | undefined =>
+  visitEntries(edit(books, plan, domain), { first: address, last: address }, ({ entry, reach }) =>
+    entry.kind === 'leaf' ? reach : undefined,
+  )

@@ -19,16 +19,18 @@ export interface Mapping {
   readonly length: bigint
   readonly to: bigint
   readonly rights: Rights
+  /** No page larger than that, log2 of bytes, 12 at least. Default: as large as possible. */
+  readonly largestLog2?: number
 }
 
 /** Maps a range, with the largest pages that its addresses and its length allow. */
 export function mapRange(edit: TableEdit, mapping: Mapping): Refusal | undefined {
   for (let done = 0n; done < mapping.length;) {
     const mapped = mapRun(edit, {
+      ...mapping,
       from: mapping.from + done,
       to: mapping.to + done,
       length: mapping.length - done,
-      rights: mapping.rights,
     })
     if (typeof mapped !== 'bigint') return mapped
     done += mapped
@@ -54,18 +56,20 @@ function mapRun(edit: TableEdit, mapping: Mapping): bigint | Refusal {
 }
 
 /** How many pages of one size in a row are the best that the mapping allows, up to the end of their table. */
-function pagesInRow(format: TableFormat, { from, to, length }: Mapping, sizeLog2: number): number {
+function pagesInRow(format: TableFormat, mapping: Mapping, sizeLog2: number): number {
+  const { from, to, length, largestLog2 } = mapping
   const index = indexOf(levelOfSize(sizeLog2), from)
   const most = (512 - index) / copiesOf(sizeLog2, levelOfSize(sizeLog2))
   const bytes = 1n << BigInt(sizeLog2)
   // Addresses that differ by an odd number of pages never meet at a larger one.
-  if (alignmentOf(to - from) === sizeLog2) {
+  if (alignmentOf(to - from) === sizeLog2 || largestLog2 === sizeLog2) {
     const whole = length >> BigInt(sizeLog2)
     return whole < BigInt(most) ? Number(whole) : most
   }
   let count = 1
   for (let done = bytes; count < most && done < length; done += bytes) {
-    const size = largestPage(format, { from: from + done, to: to + done, length: length - done })
+    const rest = { from: from + done, to: to + done, length: length - done }
+    const size = largestPage(format, { ...mapping, ...rest })
     if (size !== sizeLog2) break
     count += 1
   }
@@ -118,8 +122,8 @@ const mappedAlready = (from: bigint): Refusal =>
   refuse('EADDRINUSE', 'mapped-already', `0x${from.toString(16)} is mapped already`)
 
 /** The largest page that addresses and length allow, whether the table has its level or not. */
-function largestPage(format: TableFormat, { from, to, length }: Omit<Mapping, 'rights'>): number {
-  const aligned = alignmentOf(from | to)
+function largestPage(format: TableFormat, { from, to, length, largestLog2 = 64 }: Mapping): number {
+  const aligned = Math.min(alignmentOf(from | to), largestLog2)
   for (const sizeLog2 of format.sizesLog2) {
     if (sizeLog2 <= aligned && 1n << BigInt(sizeLog2) <= length) return sizeLog2
   }

@@ -9,19 +9,28 @@ import { readDirty, setDirtyTracking } from './dirty-tracking.js'
 import type { DomainNumber, HostTableDomain, TableDomain } from './domain.js'
 import { DriverState, noDomain } from './driver-state.js'
 import type { AddressRange } from './invalidation-range.js'
-import { flushDeferred, lookUpIn, mapInto, unmapFrom } from './mapping.js'
+import { flushDeferred, lookUpIn, mapInto, pageIn, unmapFrom } from './mapping.js'
 import { refuse } from './outcome.js'
 import type { Outcome, Refusal } from './outcome.js'
 import { Plan } from './plan.js'
 import type { Rights } from './table-format.js'
+import type { Mapping } from './table-map.js'
 
 /** See the file's comment. */
 export abstract class TableOperations extends DriverState {
-  /** Maps `length` bytes from `from` in a domain to `to`, with the largest pages possible. */
-  map(domain: DomainNumber, from: Iova, to: Spa, length: bigint, rights: Rights): Outcome<undefined> {
+  /** Maps `length` bytes from `from` in a domain to `to`, with the largest pages possible, or allowed. */
+  map(
+    domain: DomainNumber,
+    from: Iova,
+    to: Spa,
+    length: bigint,
+    rights: Rights & Pick<Mapping, 'largestLog2'>,
+  ): Outcome<undefined> {
+    const { read, write, ...sizes } = rights
+    const mapping = { from, to, length, rights: { read, write }, ...sizes }
     return this.attempt((books, plan) => {
       const table = tableDomain(books, domain)
-      return 'ok' in table ? table : mapInto(books, plan, table, { from, to, length, rights })
+      return 'ok' in table ? table : mapInto(books, plan, table, mapping)
     })
   }
 
@@ -56,6 +65,12 @@ export abstract class TableOperations extends DriverState {
   translate(domain: DomainNumber, address: Iova): bigint | undefined {
     const table = tableDomain(this.books, domain)
     return 'ok' in table ? undefined : lookUpIn(this.books, new Plan(this.place.memory), table, address)
+  }
+
+  /** First and last address of the page that an address of a domain lies in; `undefined` if it is not mapped. */
+  pageAt(domain: DomainNumber, address: Iova): AddressRange | undefined {
+    const table = tableDomain(this.books, domain)
+    return 'ok' in table ? undefined : pageIn(this.books, new Plan(this.place.memory), table, address)
   }
 
   /** Has hardware mark the pages of a host table that are written, or not; old marks are cleared first. */
