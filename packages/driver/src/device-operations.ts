@@ -95,7 +95,7 @@ export abstract class DeviceOperations extends TableOperations {
     return this.attempt((books, plan) => attachGroup(books, plan, group, found))
   }
 
-  /** Puts a process behind a PASID of some devices. */
+  /** Puts a process, or a domain with a guest table, behind a PASID of some devices. */
   attachPasid(deviceIds: readonly number[], pasid: number, process: DomainNumber): Outcome<undefined> {
     return this.attempt((books, plan) => attachPasid(books, plan, deviceIds, pasid, process))
   }

@@ -8,8 +8,8 @@
 import { hasGap } from './books.js'
 import type { Books } from './books.js'
 import type { Device } from './device.js'
-import type { DomainNumber, ProcessDomain } from './domain.js'
-import { setPasid } from './gcr3-sharing.js'
+import type { DomainNumber, GuestTableDomain, ProcessDomain } from './domain.js'
+import { setPasid, tableNumbered } from './gcr3-sharing.js'
 import { membersOf } from './group.js'
 import { MapChange } from './map-change.js'
 import { refuse } from './outcome.js'
@@ -17,7 +17,10 @@ import type { Refusal } from './outcome.js'
 import { abandonRequests } from './page-request.js'
 import type { Plan } from './plan.js'
 
-/** Puts a process behind a PASID of some devices; all of them have it then, or nothing has changed. */
+/**
+ * Puts a process, or a domain with a table in guest format, behind a PASID of some devices; all of them have it then, or
+ * nothing has changed. Linux 7.3 has only processes there.
+ */
 export function attachPasid(
   books: Books,
   plan: Plan,
@@ -27,18 +30,17 @@ export function attachPasid(
 ): Refusal | undefined {
   const domain = books.domains.get(process)
   if (domain === undefined) return refuse('ENOENT', 'no-such-domain', `there is no domain ${process}`)
-  if (domain.kind !== 'process') {
+  if (domain.kind !== 'process' && domain.kind !== 'guest-table') {
     return refuse(
       'EOPNOTSUPP',
       'process-required',
-      `domain ${process} is ${domain.kind}: a PASID takes a process`,
+      `domain ${process} is ${domain.kind}: a PASID takes a table in guest format`,
     )
   }
   const devices = known(books, deviceIds)
   if ('ok' in devices) return devices
   for (const device of devices) {
-    const refused =
-      whyInReset(books, device) ?? whyNoPasid(device, pasid) ?? whyOtherLevels(books, device, domain)
+    const refused = whyInReset(books, device) ?? whyNoPasid(books, device, pasid, domain)
     if (refused !== undefined) return refused
   }
   const change = new MapChange(pasid, process)
@@ -90,28 +92,25 @@ function whyInReset(books: Books, device: Device): Refusal | undefined {
   return parked && refuse('EBUSY', 'member-in-reset', `device ${parked.deviceId} is being reset`)
 }
 
-/** A device's entry has one guest paging level, for all of its PASIDs. */
-function whyOtherLevels(
+function whyNoPasid(
   books: Books,
   device: Device,
-  { number, levels }: ProcessDomain,
+  pasid: number,
+  { kind, number, levels }: ProcessDomain | GuestTableDomain,
 ): Refusal | undefined {
-  const table = device.gcr3 === undefined ? undefined : books.gcr3Tables.get(device.gcr3)
-  if (table === undefined || table.shape.guestLevels === levels) return undefined
-  const why = `process ${number} has tables of ${levels} levels, device ${device.deviceId} of ${table.shape.guestLevels}`
-  return refuse('EINVAL', 'guest-levels', why)
-}
-
-function whyNoPasid(device: Device, pasid: number): Refusal | undefined {
   const name = `device ${device.deviceId}`
   if (!Number.isInteger(pasid) || pasid < 1 || pasid >= device.maxPasids) {
     return refuse('EINVAL', 'pasid-range', `${name} has PASIDs 1 to ${device.maxPasids - 1}, not ${pasid}`)
   }
-  if (!device.features.has('pasid') || device.gcr3 === undefined) {
+  if (device.gcr3 === undefined) {
     return refuse('EINVAL', 'pasid-not-enabled', `${name} is ${device.domain.kind}: it has no PASIDs there`)
   }
   if (device.processes.has(pasid)) {
     return refuse('EOPNOTSUPP', 'pasid-taken', `PASID ${pasid} of ${name} has a process: detach that first`)
   }
-  return undefined
+  // A device's entry has one guest paging level, for all of its PASIDs.
+  const { guestLevels } = tableNumbered(books, device.gcr3).shape
+  if (guestLevels === levels) return undefined
+  const why = `${kind === 'process' ? 'process' : 'domain'} ${number} has tables of ${levels} levels, ${name} of ${guestLevels}`
+  return refuse('EINVAL', 'guest-levels', why)
 }
