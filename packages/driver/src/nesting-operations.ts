@@ -49,6 +49,12 @@ export abstract class NestingOperations extends DeviceOperations {
     return this.directly((books) => forgetName(books, viommu, virtualId))
   }
 
+  /** What the guest of a vIOMMU calls a device; `undefined` if it has no name there. */
+  virtualIdOf(viommu: number, deviceId: number): number | undefined {
+    const names = this.books.viommus.get(viommu)?.virtualDevices ?? []
+    return [...names].find(([, device]) => device === deviceId)?.[0]
+  }
+
   /** Carries a guest's invalidations of pages and of device TLBs out, two quad-words each, and waits. */
   invalidateForGuest(
     viommu: number,

@@ -29,7 +29,7 @@ export function createViommu(books: Books, parent: DomainNumber, iommu: number):
   return number
 }
 
-/** Tells which device of the host a guest means by a DeviceID. EEXIST if that ID, or the device, has its meaning already. */
+/** Tells which device of the host a guest means by a DeviceID. EINVAL beyond 16 bits; EEXIST if that ID, or the device, has its meaning already. */
 export function nameDevice(
   books: Books,
   viommuNumber: number,
@@ -42,6 +42,9 @@ export function nameDevice(
   if (device === undefined) return refuse('ENODEV', 'no-such-device', `device ${deviceId} is not known`)
   if (device.iommu !== viommu.iommu) {
     return refuse('EINVAL', 'viommu-of-another-iommu', `device ${deviceId} is behind IOMMU ${device.iommu}`)
+  }
+  if (!Number.isInteger(virtualId) || virtualId < 0 || virtualId > 0xffff) {
+    return refuse('EINVAL', 'virtual-id-width', `a DeviceID of a guest has 16 bits, ${virtualId} has more`)
   }
   if (viommu.virtualDevices.has(virtualId)) {
     return refuse('EEXIST', 'virtual-id-taken', `the guest's device ${virtualId} is another device`)

@@ -47,6 +47,24 @@ describe('a virtual DeviceID', () => {
     expect(machine.refusal(() => driver.nameDevice(viommu, virtualOne, deviceId))).toBe(refusal)
   })
 
+  it.each([0x1_0000, -1, 0.5])('has 16 bits: %d is none', (virtualId) => {
+    const { machine, driver, viommu } = guest()
+    expect(machine.refusal(() => driver.nameDevice(viommu, virtualId, one))).toBe('EINVAL virtual-id-width')
+    machine.run(driver.nameDevice(viommu, 0xffff, one))
+  })
+
+  it('can be asked for by the device, on the vIOMMU that gave it', () => {
+    const { machine, driver, viommu, parent } = guest()
+    const second = machine.run(driver.createViommu(parent, 0))
+    machine.run(driver.nameDevice(viommu, virtualOther, other))
+    machine.run(driver.nameDevice(viommu, virtualOne, one))
+    expect(driver.virtualIdOf(viommu, one)).toBe(virtualOne)
+    expect(driver.virtualIdOf(second, one)).toBeUndefined()
+    expect(driver.virtualIdOf(9, one)).toBeUndefined()
+    machine.run(driver.forgetName(viommu, virtualOne))
+    expect(driver.virtualIdOf(viommu, one)).toBeUndefined()
+  })
+
   it('that means nothing cannot be forgotten', () => {
     const { machine, driver, viommu } = guest()
     expect(machine.refusal(() => driver.forgetName(viommu, virtualOne))).toBe('ENOENT no-such-virtual-device')
