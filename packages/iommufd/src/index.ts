@@ -21,3 +21,24 @@ export type {
 export { reservedRegions } from './reserved-region.js'
 export type { ReservedRegion } from './reserved-region.js'
 export type { Effect, Errno, GuestInvalidation, Outcome, Refusal } from '@nestwalk/driver'
+export { errnoNumbers } from './outcome.js'
+export type {
+  FileResult,
+  IoctlCall,
+  MmapRequest,
+  MmapResult,
+  NewFile,
+  OpenableKernel,
+  OpenFile,
+} from './open-file.js'
+export { pageBytes } from './process.js'
+export type {
+  AddressSpace,
+  CallingProcess,
+  Capabilities,
+  ForeignFile,
+  PageSource,
+  PhysicalRun,
+  PinFailure,
+} from './process.js'
+export type { Region } from './backend.js'
