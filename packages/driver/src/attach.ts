@@ -8,7 +8,7 @@ import { hasGap, parentOf } from './books.js'
 import type { Books } from './books.js'
 import type { Device, DeviceFeature } from './device.js'
 import { blocked, isSameDomain } from './domain.js'
-import type { Domain, GuestTableDomain, IdentityDomain } from './domain.js'
+import type { BlockedDomain, Domain, GuestTableDomain, IdentityDomain } from './domain.js'
 import { levelsLessOneFor } from './gcr3-table.js'
 import type { Gcr3Content } from './gcr3-table.js'
 import { joinTable } from './gcr3-sharing.js'
@@ -32,10 +32,25 @@ import { leaveInherited } from './takeover.js'
 export function moveDevice(books: Books, plan: Plan, device: Device, domain: Domain): Refusal | undefined {
   const refused = whyNot(books, device, domain)
   if (refused !== undefined) return refused
+  if (domain.kind === 'blocked') {
+    blockDevice(books, plan, device)
+    return undefined
+  }
   const tagged = withTag(books, plan, device, domain)
   if ('ok' in tagged) return tagged
+  putOn(books, plan, device, { ...tagged, domain })
+  return undefined
+}
+
+/** Moves a device to where nothing may pass, which cannot fail. Returns the device as it is afterwards. */
+export const blockDevice = (books: Books, plan: Plan, device: Device): Device =>
+  putOn(books, plan, device, { ...device, domain: blocked, tagKey: undefined, gcr3: undefined })
+
+/** The rest of a move, from the device as it was to one with domain, tag and GCR3 table as they are to be. */
+function putOn(books: Books, plan: Plan, device: Device, tagged: Device): Device {
+  const { domain } = tagged
   const features = featuresOn(books, device, domain)
-  const after = { ...tagged, domain, features, recorded: recordedOn(books, device, domain) }
+  const after = { ...tagged, features, recorded: recordedOn(books, device, domain) }
   // Whoever was asked for pages is not to answer any more, unless it is the same guest.
   if (!hasSameGuest(device.domain, domain)) abandonRequests(books, plan, device)
   switchFeatures(plan, device, features)
@@ -49,7 +64,7 @@ export function moveDevice(books: Books, plan: Plan, device: Device, domain: Dom
   leaveDomain(books, plan, device, after)
   leaveInherited(books, plan, after)
   if (forgets) plan.feature(device.deviceId, 'ats', true)
-  return undefined
+  return after
 }
 
 const hasSameGuest = (a: Domain, b: Domain): boolean =>
@@ -87,8 +102,12 @@ function marksWrites(books: Books, iommu: number, domain: Domain): boolean {
 }
 
 /** The device with the tag, and the GCR3 table if there is to be one, of a domain. */
-function withTag(books: Books, plan: Plan, device: Device, domain: Domain): Device | Refusal {
-  if (domain.kind === 'blocked') return { ...device, tagKey: undefined, gcr3: undefined }
+function withTag(
+  books: Books,
+  plan: Plan,
+  device: Device,
+  domain: Exclude<Domain, BlockedDomain>,
+): Device | Refusal {
   if (hasGcr3(device, domain)) {
     const table = joinTable(books, plan, device, contentFor(books, device, domain))
     return 'ok' in table ? table : { ...device, tagKey: table.tagKey, gcr3: table.number }
@@ -101,7 +120,10 @@ function withTag(books: Books, plan: Plan, device: Device, domain: Domain): Devi
 }
 
 /** A guest table always is behind a GCR3 table; beside identity there is one for the device's PASIDs. */
-const hasGcr3 = (device: Device, domain: Domain): domain is GuestTableDomain | IdentityDomain =>
+const hasGcr3 = (
+  device: Device,
+  domain: Exclude<Domain, BlockedDomain>,
+): domain is GuestTableDomain | IdentityDomain =>
   domain.kind === 'guest-table' || (domain.kind === 'identity' && device.maxPasids > 0)
 
 function contentFor(books: Books, device: Device, domain: GuestTableDomain | IdentityDomain): Gcr3Content {
@@ -197,9 +219,5 @@ export function attachDevice(books: Books, plan: Plan, device: Device, domain: D
     ? device.recorded !== undefined
     : kind !== 'blocked' && kind !== 'nested'
   const through = leavesPaging && domain.kind !== 'nested' && domain.kind !== 'blocked'
-  if (!through) return moveDevice(books, plan, device, domain)
-  const refused = moveDevice(books, plan, device, blocked)
-  if (refused !== undefined) return refused
-  const parked = books.devices.get(device.deviceId)
-  return parked === undefined ? undefined : moveDevice(books, plan, parked, domain)
+  return moveDevice(books, plan, through ? blockDevice(books, plan, device) : device, domain)
 }

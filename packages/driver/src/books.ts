@@ -8,6 +8,7 @@ import type { KnownIommu } from './bring-up.js'
 import type { SystemDefault } from './default-domain.js'
 import type { Device } from './device.js'
 import type { Discovery } from './discovery.js'
+import { isSameDomain } from './domain.js'
 import type { DomainNumber, HostTableDomain, NestedDomain, NumberedDomain } from './domain.js'
 import type { DomainIdAllocator } from './domain-id.js'
 import type { Abilities } from './feature-negotiation.js'
@@ -151,6 +152,17 @@ export function parentOf(books: Books, nested: NestedDomain): HostTableDomain {
   const parent = books.domains.get(nested.parent)
   if (parent?.kind !== 'host-table') throw new InternalError(`nested domain ${nested.number} lost its parent`)
   return parent
+}
+
+/** Shows a domain as it is now to the devices that are on it, or will be again after their reset. */
+export function renewDomain(books: Books, domain: HostTableDomain): void {
+  for (const [deviceId, device] of books.devices) {
+    const { parked } = device
+    if (isSameDomain(device.domain, domain)) books.devices.set(deviceId, { ...device, domain })
+    else if (parked !== undefined && isSameDomain(parked.domain, domain)) {
+      books.devices.set(deviceId, { ...device, parked: { ...parked, domain } })
+    }
+  }
 }
 
 const byDeviceId = (a: Device, b: Device): number => a.deviceId - b.deviceId

@@ -6,7 +6,7 @@
  *
  * @packageDocumentation
  */
-import { hasGap, listedOn, usersOf } from './books.js'
+import { hasGap, listedOn, renewDomain, usersOf } from './books.js'
 import type { Books } from './books.js'
 import type { HostTableDomain } from './domain.js'
 import { flushEntry } from './dte-update.js'
@@ -33,6 +33,7 @@ export function setDirtyTracking(books: Books, plan: Plan, domain: HostTableDoma
   if (isOn) readDirty(books, plan, domain, { range: everything, clears: true })
   if (domain.dirtyTracking === isOn) return
   domain.dirtyTracking = isOn
+  renewDomain(books, domain)
   // Gap U9: a nested device that is not on the list writes without a mark.
   const devices = hasGap(books, 'U9') ? listedOn(books, domain.number) : usersOf(books, domain.number)
   for (const device of devices) {

@@ -15,6 +15,7 @@ import type { Effect } from './effect.js'
 import { accept, InternalError, refuse } from './outcome.js'
 import type { Outcome, Refusal } from './outcome.js'
 import { Plan } from './plan.js'
+import { noMemory } from './planned-memory.js'
 
 /** Where a driver runs: what it is given anew when the machine is forked. */
 export interface DriverPlace {
@@ -131,9 +132,7 @@ export abstract class DriverState {
 
   private storeOwn(address: bigint, word: bigint): void {
     if (load64(this.place.memory, address) === word) return
-    if (!store64(this.place.memory, address, word)) {
-      throw new RangeError(`the driver was given pages without memory, at 0x${address.toString(16)}`)
-    }
+    if (!store64(this.place.memory, address, word)) noMemory(address)
   }
 }
 

@@ -186,7 +186,10 @@ export class Driver extends FaultOperations {
    * Afterwards commands are no longer carried out: the driver has come to its end.
    */
   shutDown(after: AfterShutdown = 'refused'): Outcome<undefined> {
-    return this.attempt((books, plan) => shutDown(books, plan, this.place.ports, after))
+    return this.attempt((books, plan) => {
+      shutDown(books, plan, this.place.ports, after)
+      return undefined
+    })
   }
 
   /** The same driver on a fork of its machine. */

@@ -82,8 +82,7 @@ function rootOf(books: Books, number: DomainNumber) {
 
 /** What is left to do for the table that a device's entry no longer names: clean where nobody uses it, free with the last. */
 export function leaveTable(books: Books, plan: Plan, device: Device, number: number): void {
-  const table = books.gcr3Tables.get(number)
-  if (table === undefined) throw new InternalError(`GCR3 table ${number} is gone`)
+  const table = tableNumbered(books, number)
   const devices = table.devices.filter((each) => each !== device.deviceId)
   const left = { ...table, devices }
   books.gcr3Tables.set(number, left)
@@ -128,12 +127,11 @@ export function setPasid(
   domain: DomainNumber | undefined,
 ): Refusal | undefined {
   const wanted = new Set(deviceIds)
-  const numbers = new Set(deviceIds.map((deviceId) => tableOf(books, deviceId).number))
+  const numbers = new Set(deviceIds.map((deviceId) => ownerOf(books, deviceId).gcr3))
   const change = new MapChange(pasid, domain)
   for (const number of numbers) {
-    const table = books.gcr3Tables.get(number)
-    const movers = table?.devices.filter((deviceId) => wanted.has(deviceId)) ?? []
-    if (table === undefined || movers.length === 0) continue
+    const table = tableNumbered(books, number)
+    const movers = table.devices.filter((deviceId) => wanted.has(deviceId))
     const content = { shape: table.shape, entries: change.of(table.entries) }
     const refused =
       movers.length === table.devices.length
@@ -145,11 +143,18 @@ export function setPasid(
   return undefined
 }
 
-function tableOf(books: Books, deviceId: number): Gcr3Table {
-  const number = books.devices.get(deviceId)?.gcr3
-  const table = number === undefined ? undefined : books.gcr3Tables.get(number)
-  if (table === undefined) throw new InternalError(`device ${deviceId} has no GCR3 table`)
+/** A table that a device names. */
+export function tableNumbered(books: Books, number: number): Gcr3Table {
+  const table = books.gcr3Tables.get(number)
+  if (table === undefined) throw new InternalError(`GCR3 table ${number} is gone`)
   return table
+}
+
+/** A device that names a table. */
+function ownerOf(books: Books, deviceId: number): Device & { readonly gcr3: number } {
+  const device = books.devices.get(deviceId)
+  if (device?.gcr3 === undefined) throw new InternalError(`device ${deviceId} has no GCR3 table`)
+  return { ...device, gcr3: device.gcr3 }
 }
 
 function changeInPlace(
@@ -189,8 +194,7 @@ function split(
 
 /** Gives a device a table of a content, and leaves the one that it had. */
 function moveToTable(books: Books, plan: Plan, deviceId: number, content: Gcr3Content): Device | Refusal {
-  const device = books.devices.get(deviceId)
-  if (device?.gcr3 === undefined) throw new InternalError(`device ${deviceId} has no GCR3 table`)
+  const device = ownerOf(books, deviceId)
   const table = joinTable(books, plan, device, content)
   if ('ok' in table) return table
   const moved = { ...device, gcr3: table.number, tagKey: table.tagKey }

@@ -48,11 +48,6 @@ export class PageAllocator {
     this.freed.push(page)
   }
 
-  /** Pages that are taken. */
-  get taken(): bigint {
-    return this.next / pageBytes - BigInt(this.freed.length)
-  }
-
   fork(): PageAllocator {
     return new PageAllocator(this.next, this.end, [...this.freed])
   }

@@ -99,7 +99,6 @@ interface Walk<T> {
 function visitTable<T>(walk: Walk<T>, table: Spa, level: number, base: bigint): T | undefined {
   const { view, range, visit } = walk
   const shift = BigInt(levelShift(level))
-  if (base > range.last) return undefined
   const from = range.first > base ? (range.first - base) >> shift : 0n
   const to = (range.last - base) >> shift
   const last = to < 511n ? Number(to) : tableEntries - 1

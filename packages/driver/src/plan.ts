@@ -8,8 +8,7 @@ import type { Spa } from '@nestwalk/bits'
 import type { CommandFields, Memory } from '@nestwalk/hardware'
 import type { DeviceFeature } from './device.js'
 import type { Effect } from './effect.js'
-import { InternalError } from './outcome.js'
-import { PlannedMemory } from './planned-memory.js'
+import { noMemory, PlannedMemory } from './planned-memory.js'
 
 const pageBytes = 4096n
 
@@ -29,12 +28,9 @@ export class Plan {
     this.memory = new PlannedMemory(memory)
   }
 
-  /** A quad-word as it will be. The driver only reads what it allocated, so there is memory. */
+  /** A quad-word as it will be. The driver only reads what is in its own pages. */
   load(address: Spa): bigint {
-    const word = this.memory.load(address)
-    if (word === undefined)
-      throw new InternalError(`the driver's own table at 0x${address.toString(16)} is gone`)
-    return word
+    return this.memory.load(address) ?? noMemory(address)
   }
 
   store(address: Spa, word: bigint, what: string): void {

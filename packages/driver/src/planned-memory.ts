@@ -58,4 +58,9 @@ export class PlannedMemory {
   }
 }
 
+/** Whoever made the driver gave it pages that are no memory. */
+export function noMemory(address: bigint): never {
+  throw new RangeError(`the driver was given pages without memory, at 0x${address.toString(16)}`)
+}
+
 const indexIn = (address: bigint): number => Number(address & 0xfffn) >> 3

@@ -65,13 +65,20 @@ export const isInConflict = (books: Books, device: Device): boolean =>
   )
 
 /** Every entry that hardware may read for the device, its own first. */
-export const placesOf = (books: Books, { deviceId, iommu, aliases }: Device): EntryPlace[] =>
-  [deviceId, ...aliases].map((id) => ({
-    ...{ deviceId: id, iommu, address: entryAddress(books.deviceTable, id) },
-  }))
+export function placesOf(
+  { deviceTable }: Books,
+  { deviceId, iommu, aliases }: Device,
+): readonly [own: EntryPlace, ...aliases: EntryPlace[]] {
+  const placeOf = (id: number): EntryPlace => ({
+    deviceId: id,
+    iommu,
+    address: entryAddress(deviceTable, id),
+  })
+  return [placeOf(deviceId), ...aliases.map(placeOf)]
+}
 
 /** A device that leaves takes an entry along that another still uses, as Linux has it; not where such devices are kept alike. */
-function placesToWrite(books: Books, device: Device): EntryPlace[] {
+function placesToWrite(books: Books, device: Device): readonly EntryPlace[] {
   const places = placesOf(books, device)
   if (books.policy.aliasConflict !== 'block' || device.domain.kind !== 'blocked') return places
   const used = sharersOf(books, device)

@@ -5,12 +5,11 @@
  *
  * @packageDocumentation
  */
-import { moveDevice, switchFeatures } from './attach.js'
+import { blockDevice, moveDevice, switchFeatures } from './attach.js'
 import { hasGap } from './books.js'
 import type { Books } from './books.js'
 import { noProcesses } from './device.js'
 import type { Device } from './device.js'
-import { blocked } from './domain.js'
 import { InternalError, refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
@@ -21,9 +20,9 @@ export function beginReset(books: Books, plan: Plan, device: Device): Refusal | 
   if (device.parked !== undefined)
     return refuse('EBUSY', 'member-in-reset', 'the device is being reset already')
   const { domain, processes, features } = device
-  const refused = block(books, plan, device)
-  if (refused !== undefined) return refused
-  change(books, device.deviceId, { parked: { domain, processes, features } })
+  const left = block(books, plan, device)
+  if ('ok' in left) return left
+  books.devices.set(device.deviceId, { ...left, parked: { domain, processes, features } })
   return undefined
 }
 
@@ -53,9 +52,10 @@ export function endReset(books: Books, plan: Plan, device: Device): Refusal | un
 
 /** Forgets a device that has gone. It is blocked before anything that it used can be freed. */
 export function unplug(books: Books, plan: Plan, device: Device): Refusal | undefined {
-  const refused = block(books, plan, device)
-  if (refused === undefined) books.devices.delete(device.deviceId)
-  return refused
+  const left = block(books, plan, device)
+  if ('ok' in left) return left
+  books.devices.delete(device.deviceId)
+  return undefined
 }
 
 function attachEach(
@@ -71,13 +71,14 @@ function attachEach(
   return undefined
 }
 
-function block(books: Books, plan: Plan, device: Device): Refusal | undefined {
+/** Blocks a device and takes its processes away; returns it as it is afterwards. */
+function block(books: Books, plan: Plan, device: Device): Device | Refusal {
   // A table of the device's own goes without a flush of its DomainID: each process has to be flushed by itself.
   for (const pasid of hasGap(books, 'U17') ? device.processes.keys() : []) {
     const refused = detachPasid(books, plan, [device.deviceId], pasid)
     if (refused !== undefined) return refused
   }
-  return moveDevice(books, plan, change(books, device.deviceId, { processes: noProcesses }), blocked)
+  return blockDevice(books, plan, change(books, device.deviceId, { processes: noProcesses }))
 }
 
 function change(books: Books, deviceId: number, what: Partial<Device>): Device {

@@ -11,32 +11,24 @@
  */
 import { registers } from '@nestwalk/hardware'
 import type { IommuPort } from '@nestwalk/hardware'
-import { moveDevice } from './attach.js'
+import { blockDevice } from './attach.js'
 import type { Books } from './books.js'
-import { blocked } from './domain.js'
+import { noProcesses } from './device.js'
 import { turnOff } from './enable.js'
-import type { Refusal } from './outcome.js'
 import type { Plan } from './plan.js'
 
 /** What becomes of requests after shutdown: the IOMMU refuses them, or is off and forwards them untranslated. */
 export type AfterShutdown = 'refused' | 'forwarded'
 
 /** Blocks every device with all its PASIDs, and then turns the IOMMUs off. */
-export function shutDown(
-  books: Books,
-  plan: Plan,
-  ports: readonly IommuPort[],
-  after: AfterShutdown,
-): Refusal | undefined {
+export function shutDown(books: Books, plan: Plan, ports: readonly IommuPort[], after: AfterShutdown): void {
   for (const device of [...books.devices.values()].sort((a, b) => a.deviceId - b.deviceId)) {
     if (device.domain.kind === 'blocked' && !books.inherited.has(device.deviceId)) continue
-    const withoutPasids = { ...device, processes: new Map<number, number>() }
+    const withoutPasids = { ...device, processes: noProcesses }
     books.devices.set(device.deviceId, withoutPasids)
-    const refused = moveDevice(books, plan, withoutPasids, blocked)
-    if (refused !== undefined) return refused
+    blockDevice(books, plan, withoutPasids)
   }
   for (const [iommu, port] of ports.entries()) {
     turnOff(plan, iommu, port.readMmio(registers.control.offset, 8), after === 'refused')
   }
-  return undefined
 }

@@ -9,7 +9,7 @@
 import type { Spa } from '@nestwalk/bits'
 import { decodeDte } from '@nestwalk/hardware'
 import { entryAddress } from './bring-up.js'
-import { hasGap, listedOn, taggedDomain, usersOf } from './books.js'
+import { hasGap, listedOn, renewDomain, taggedDomain, usersOf } from './books.js'
 import type { Books } from './books.js'
 import type { Device } from './device.js'
 import { flushEntry, loadEntry, storeEntry } from './dte-update.js'
@@ -26,6 +26,7 @@ export function growTable(books: Books, plan: Plan, domain: HostTableDomain, pag
   plan.store(page, hostFormat.pointer(domain.root, domain.mode), 'new top, first entry')
   domain.root = page
   domain.mode += 1
+  renewDomain(books, domain)
   const grown = devicesWithTop(books, domain)
   for (const device of grown) changeTop(books, plan, device, domain)
   const waits = new Waits(plan)
@@ -53,16 +54,9 @@ const isUser = ({ domain }: Device, table: number): boolean =>
 function changeTop(books: Books, plan: Plan, device: Device, domain: HostTableDomain): void {
   const before = decodeDte(loadEntry(plan, entryAddress(books.deviceTable, device.deviceId)))
   const isNested = device.domain.kind !== 'host-table'
-  if (isNested && hasGap(books, 'U7') && device.recorded === domain.number) {
-    loseGuestTables(books, plan, device, domain)
-  } else if (isNested) {
-    programDevice(books, plan, device)
-  } else {
-    // The device still has the domain as it was.
-    const regrown = { ...device, domain }
-    books.devices.set(device.deviceId, regrown)
-    programDevice(books, plan, regrown)
-  }
+  const isLost = isNested && hasGap(books, 'U7') && device.recorded === domain.number
+  if (isLost) loseGuestTables(books, plan, device, domain)
+  else programDevice(books, plan, device)
   if (before.domainId === 0) return
   plan.command(
     device.iommu,
@@ -81,7 +75,6 @@ function changeTop(books: Books, plan: Plan, device: Device, domain: HostTableDo
 /** Linux's `clone_aliases`: the entry of a device as it stands, into the entries of its aliases. */
 function copyToAliases(books: Books, plan: Plan, device: Device): void {
   const [own, ...aliases] = placesOf(books, device)
-  if (own === undefined) return
   for (const alias of aliases) storeEntry(plan, alias, loadEntry(plan, own.address), 'blocked')
 }
 

@@ -27,8 +27,7 @@ export function holdTag(books: Books, plan: Plan, key: string, domain: NumberedD
   if (refused !== undefined) return refused
   const tag = acquireTag(books, plan, key, taggedDomain(domain).table)
   if ('ok' in tag) return tag
-  const slot = slotOf(books, domain)
-  if (slot !== undefined) slot.set(key, (slot.get(key) ?? 0) + 1)
+  if (domain.kind === 'nested') count(viommuOf(books, domain.viommu), domain.guestDomainId, key, 1)
   return tag
 }
 
@@ -61,13 +60,7 @@ function whyOverQuota(books: Books, key: string, domain: NumberedDomain): Refusa
 
 /** Gives a tag back, see {@link releaseTag}. */
 export function dropTag(books: Books, plan: Plan, key: string, domain: NumberedDomain): void {
-  const slot = slotOf(books, domain)
-  const held = slot?.get(key)
-  if (slot !== undefined && held !== undefined) {
-    if (held === 1) slot.delete(key)
-    else slot.set(key, held - 1)
-    forgetEmptySlot(books, domain)
-  }
+  if (domain.kind === 'nested') count(viommuOf(books, domain.viommu), domain.guestDomainId, key, -1)
   releaseTag(books, plan, key)
 }
 
@@ -100,18 +93,14 @@ function cleanIds(plan: Plan, ids: readonly UsedId[], why: string): void {
   waits.wait()
 }
 
-function slotOf(books: Books, domain: NumberedDomain): Map<string, number> | undefined {
-  if (domain.kind !== 'nested') return undefined
-  const { slots } = viommuOf(books, domain.viommu)
-  const slot = slots.get(domain.guestDomainId) ?? new Map<string, number>()
-  slots.set(domain.guestDomainId, slot)
-  return slot
-}
-
-function forgetEmptySlot(books: Books, domain: NumberedDomain): void {
-  if (domain.kind !== 'nested') return
-  const { slots } = viommuOf(books, domain.viommu)
-  if (slots.get(domain.guestDomainId)?.size === 0) slots.delete(domain.guestDomainId)
+/** Counts the domains and attachments by which a tag stands for a DomainID of a guest; without any it does not. */
+function count({ slots }: Viommu, guestDomainId: DomainId, key: string, more: 1 | -1): void {
+  const keys = slots.get(guestDomainId) ?? new Map<string, number>()
+  const held = (keys.get(key) ?? 0) + more
+  if (held > 0) keys.set(key, held)
+  else keys.delete(key)
+  if (keys.size > 0) slots.set(guestDomainId, keys)
+  else slots.delete(guestDomainId)
 }
 
 function viommuOf(books: Books, number: number): Viommu {
