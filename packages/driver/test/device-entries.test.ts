@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import vectors from '@nestwalk/hardware/vectors/dte.json' with { type: 'json' }
 import { Machine, readWrite } from './machine.js'
 import type { Entry, MachineOptions } from './machine.js'
+import { runs } from './runs.js'
 
 const deviceId = 0x18
 
@@ -158,7 +159,7 @@ describe('nothing of the guest entry but GLX, GCR3 root, GIoV, PPR and GuestPagi
         const mixed = guest.map((each, i) => (each & passed[i]!) | others[i]!)
         expect(hostEntryOf(mixed, machine)).toEqual(hostEntryOf(guest, machine))
       }),
-      { numRuns: 50 },
+      { numRuns: runs(50) },
     )
   })
 

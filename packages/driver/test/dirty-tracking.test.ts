@@ -8,6 +8,7 @@ import { guestEntry } from './guest-entry.js'
 import { mapForGuest } from './guest-tables.js'
 import { Machine, readWrite } from './machine.js'
 import type { MachineOptions } from './machine.js'
+import { runs } from './runs.js'
 
 const deviceId = 0x18
 const all = { first: 0n, last: (1n << 64n) - 1n }
@@ -308,7 +309,7 @@ describe('every write is in the next reading (I18)', () => {
         }
         check()
       }),
-      { numRuns: 25, endOnFailure: true },
+      { numRuns: runs(25), endOnFailure: true },
     )
   })
 })

@@ -10,6 +10,7 @@ import { foundByFirmware } from '../src/discovery.js'
 import { persistentBits, settingsFor, settingsRuns } from '../src/firmware-settings.js'
 import { mapsForDevice, missingMaps, unityMapsOf } from '../src/unity-map.js'
 import { bytesOf, ivhd, ivmd, table } from './firmware.js'
+import { runs } from './runs.js'
 
 /** Few DeviceIDs, so that entries meet. */
 const lastDevice = 23
@@ -92,7 +93,7 @@ const bytesFor = (all: readonly (readonly DeviceEntry[])[], maps: readonly Ivmd[
     ...maps,
   )
 
-const runs = { numRuns: 300 }
+const often = { numRuns: runs(300) }
 
 describe('random tables', () => {
   it('mean of each device what reading entry by entry gives', () => {
@@ -117,7 +118,7 @@ describe('random tables', () => {
           })
         }
       }),
-      runs,
+      often,
     )
   })
 
@@ -136,7 +137,7 @@ describe('random tables', () => {
         // Ascending and apart.
         for (const [i, { first }] of found.entries()) expect(first).toBeGreaterThan(found[i - 1]?.last ?? -1)
       }),
-      runs,
+      often,
     )
   })
 })
@@ -185,7 +186,7 @@ describe('random unity maps', () => {
           )
         }
       }),
-      runs,
+      often,
     )
   })
 })
@@ -246,7 +247,7 @@ describe('hostile firmware', () => {
         tryBoot(bytes, ports)
         tryBoot(bytes.subarray(0, length), ports)
       }),
-      runs,
+      often,
     )
   })
 
@@ -267,7 +268,7 @@ describe('hostile firmware', () => {
           tryBoot(bytesFor([[]]), [portWith(space)])
         },
       ),
-      runs,
+      often,
     )
   })
 

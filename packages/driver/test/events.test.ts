@@ -8,6 +8,7 @@ import { guestEntry } from './guest-entry.js'
 import { Machine } from './machine.js'
 import type { MachineOptions } from './machine.js'
 import { allEvents } from './reports.js'
+import { runs } from './runs.js'
 
 const deviceId = 0x18
 const [parent, nested] = [1, 2]
@@ -169,7 +170,7 @@ describe('the effects of taking events, in order', () => {
         take()
         expect(found).toEqual(steps.flatMap((each) => (each === 'take' ? [] : [each << 12n])))
       }),
-      { numRuns: 30 },
+      { numRuns: runs(30) },
     )
   })
 

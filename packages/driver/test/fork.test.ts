@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { guestEntry, invalidation } from './guest-entry.js'
 import { asText, Machine, readWrite } from './machine.js'
+import { runs } from './runs.js'
 
 const devices = [0x18, 0x19, 0x20]
 
@@ -86,7 +87,7 @@ describe('a machine that is forked', () => {
         expect(play(fork, then)).toBe(play(other, [...first, ...then]))
         expect(play(one, then)).toBe(fork.state())
       }),
-      { numRuns: 12, endOnFailure: true },
+      { numRuns: runs(12), endOnFailure: true },
     )
   })
 
@@ -102,7 +103,7 @@ describe('a machine that is forked', () => {
         play(one, here)
         expect(fork.state()).toBe(end)
       }),
-      { numRuns: 12, endOnFailure: true },
+      { numRuns: runs(12), endOnFailure: true },
     )
   })
 

@@ -4,6 +4,7 @@ import type { AddressRange } from '@nestwalk/driver'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import vectors from '@nestwalk/hardware/vectors/size-codes.json' with { type: 'json' }
+import { runs } from './runs.js'
 
 /** The upper quad-word of the command for a range, without PDE and GN. */
 function hiWordOf(range: AddressRange): bigint {
@@ -72,7 +73,7 @@ describe('the command for a range names the smallest block that holds it', () =>
         const range = a < b ? { first: a, last: b } : { first: b, last: a }
         expect(rangeOf(rangeFields(range))).toEqual(smallestBlock(range))
       }),
-      { numRuns: 1000 },
+      { numRuns: runs(1000) },
     )
   })
 

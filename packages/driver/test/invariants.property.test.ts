@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { History } from './invariants/history.js'
 import type { Step } from './invariants/history.js'
+import { runs } from './runs.js'
 
 /** Runs a history and tells the invariants that it broke, with how the first time. */
 function broken(
@@ -43,7 +44,7 @@ describe.each(['M', 'X', 'CM', 'CX'])('%s keeps every invariant', (letter) => {
       fc.property(steps, caches, (each, chip) => {
         expect([...broken(letter, iommus, each, chip)]).toEqual([])
       }),
-      { numRuns: 20, seed: 11 + iommus, endOnFailure: true },
+      { numRuns: runs(20), seed: 11 + iommus, endOnFailure: true },
     )
   })
 })
@@ -68,7 +69,7 @@ describe.each(known)('%s breaks nothing but what is named for it', (letter, name
         const found = [...broken(letter, iommus, each)].filter(([id]) => ![...named, ...then].includes(id))
         expect(found).toEqual([])
       }),
-      { numRuns: 6, seed: 31 + iommus, endOnFailure: true },
+      { numRuns: runs(6), seed: 31 + iommus, endOnFailure: true },
     )
   })
 })

@@ -9,6 +9,7 @@ import { guestEntry } from './guest-entry.js'
 import { mapForGuest } from './guest-tables.js'
 import { Machine, readWrite } from './machine.js'
 import { allEvents, allPageRequests } from './reports.js'
+import { runs } from './runs.js'
 
 const deviceId = 0x18
 const guestMemory = 0x4000_0000n
@@ -517,7 +518,7 @@ describe('a device that floods', () => {
           if (isAnswered) for (const each of complete) machine.run(driver.respond(deviceId, each, 'success'))
         }
       }),
-      { numRuns: 20 },
+      { numRuns: runs(20) },
     )
   })
 })

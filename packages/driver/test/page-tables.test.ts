@@ -9,6 +9,7 @@ import { describe, expect, it } from 'vitest'
 import vectors from '@nestwalk/hardware/vectors/table-entries.json' with { type: 'json' }
 import { Machine, readWrite } from './machine.js'
 import type { MachineOptions } from './machine.js'
+import { runs } from './runs.js'
 
 const deviceId = 0x18
 const [readOnly, writeOnly] = [
@@ -217,7 +218,7 @@ describe('the page size is the largest that address, target and length allow, ne
         }
         expect(wrong).toEqual([])
       }),
-      { numRuns: 12, endOnFailure: true },
+      { numRuns: runs(12), endOnFailure: true },
     )
   })
 
@@ -292,7 +293,7 @@ function steps(widthBits: number): fc.Arbitrary<Step[]> {
 }
 
 describe('after random maps and unmaps the walk of every page gives what a naive map gives', () => {
-  const runs: readonly (readonly [Kind, number])[] = [
+  const tables: readonly (readonly [Kind, number])[] = [
     ['host', 38],
     ['host', 47],
     ['host', 56],
@@ -300,7 +301,7 @@ describe('after random maps and unmaps the walk of every page gives what a naive
     ['guest 4', 47],
     ['guest 5', 56],
   ]
-  it.each(runs)('%s tables, addresses of %i bits', (kind, widthBits) => {
+  it.each(tables)('%s tables, addresses of %i bits', (kind, widthBits) => {
     fc.assert(
       fc.property(steps(widthBits), (all) => {
         const bench = new Bench(kind)
@@ -314,7 +315,7 @@ describe('after random maps and unmaps the walk of every page gives what a naive
         }
         expect([...touched].flatMap((page) => faultIn(bench, page, naive.get(page)))).toEqual([])
       }),
-      { numRuns: 12, endOnFailure: true },
+      { numRuns: runs(12), endOnFailure: true },
     )
   })
 

@@ -20,6 +20,7 @@ import { describe, expect, it } from 'vitest'
 import { guestEntry, invalidation, words } from './guest-entry.js'
 import { Machine, readWrite, told, withoutTables } from './machine.js'
 import type { MachineOptions } from './machine.js'
+import { runs } from './runs.js'
 
 const devices = Array.from({ length: 8 }, (_, i) => 0x18 + i)
 const [parent, viommu] = [1, 1]
@@ -327,7 +328,7 @@ describe('the IDs in use', () => {
           expect(machine.driver.tags.map((tag) => tag.domainId as number)).toEqual(ids)
         }
       }),
-      { numRuns: 30 },
+      { numRuns: runs(30) },
     )
   })
 

@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Machine, readWrite, withoutTables } from './machine.js'
 import type { MachineOptions } from './machine.js'
+import { runs } from './runs.js'
 
 const deviceId = 0x18
 
@@ -169,7 +170,7 @@ describe('where absent entries may be cached (NpCache)', () => {
           }
         }
       }),
-      { numRuns: 25, endOnFailure: true },
+      { numRuns: runs(25), endOnFailure: true },
     )
   })
 })
