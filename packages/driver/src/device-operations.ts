@@ -20,6 +20,8 @@ import { probeDevice } from './probe.js'
 import { attachPasid, detachPasid } from './process-binding.js'
 import { beginReset, endReset, unplug } from './reset.js'
 import { TableOperations } from './table-operations.js'
+import { mapsForDevice } from './unity-map.js'
+import type { UnityMap } from './unity-map.js'
 
 /** See the file's comment. */
 export abstract class DeviceOperations extends TableOperations {
@@ -59,6 +61,11 @@ export abstract class DeviceOperations extends TableOperations {
   /** The known devices of an IOMMU group, by DeviceID. */
   groupMembers(group: number): Device[] {
     return membersOf(this.books, group)
+  }
+
+  /** Memory that firmware wants a device to reach at its own address. */
+  unityMaps(deviceId: number): readonly UnityMap[] {
+    return mapsForDevice(this.books.firmware.unityMaps, deviceId)
   }
 
   /** Where the members of a group stand: each on its own, or all on one tag. */
