@@ -1,5 +1,5 @@
 /**
- * Why mutants survive, as `packages/hardware/test/mutation/survivors.json` says: lists of mutants that share a reason.
+ * Why mutants survive, as `test/mutation/survivors.json` of their package says: lists of mutants that share a reason.
  *
  * A mutant is known by its file, the line of source where it begins, and what it makes of that line. A line that is
  * written anew has no reason until somebody looks at it again.
@@ -7,13 +7,13 @@
 import { readFileSync } from 'node:fs'
 
 /**
- * @param path - of an array of `{file, reason, mutants: [{line, becomes: [...]}]}`
+ * @param paths - each of an array of `{file, reason, mutants: [{line, becomes: [...]}]}`
  * @returns `reasonOf(survivor)`, undefined if there is none; and `unused(files)`, the mutants of those files that no
  *   survivor asked for
  */
-export function readReasons(path) {
+export function readReasons(paths) {
   const reasons = new Map()
-  for (const { file, reason, mutants } of JSON.parse(readFileSync(path, 'utf8'))) {
+  for (const { file, reason, mutants } of paths.flatMap(listIn)) {
     for (const { line, becomes } of mutants) {
       for (const text of becomes) reasons.set(keyOf(file, line, text), { file, reason, line, becomes: text })
     }
@@ -29,6 +29,8 @@ export function readReasons(path) {
       [...reasons].filter(([key, { file }]) => files.has(file) && !asked.has(key)).map(([, one]) => one),
   }
 }
+
+const listIn = (path) => JSON.parse(readFileSync(path, 'utf8'))
 
 const keyOf = (...words) => words.join('\n')
 

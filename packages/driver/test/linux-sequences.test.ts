@@ -589,8 +589,8 @@ describe('a process behind a PASID', () => {
     machine.run(driver.probe(0x2a, 2, 0, withPasids))
     machine.run(driver.attach(0x2a, machine.run(driver.allocateGuestTable({ levels: 4 }))))
     expect(refused(1, 0x2a)).toBe('EINVAL')
-    // A guest table cannot be attached to a PASID.
-    expect(machine.refusal(() => driver.attachPasid([deviceId], 1, guest)).split(' ')[0]).toBe('EOPNOTSUPP')
+    // A table in host format cannot stand behind a PASID.
+    expect(machine.refusal(() => driver.attachPasid([deviceId], 1, host)).split(' ')[0]).toBe('EOPNOTSUPP')
   })
 })
 
