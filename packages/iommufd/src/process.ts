@@ -33,6 +33,8 @@ export interface PageSource {
   read(offset: number, into: Uint8Array): boolean
   /** Copies bytes in. */
   write(offset: number, from: Uint8Array): boolean
+  /** The same memory in a fork of its machine, with the same pins; `memo` says what became of what. Without: shared. */
+  fork?(memo: Map<object, object>): PageSource
 }
 
 /** A process' memory. */

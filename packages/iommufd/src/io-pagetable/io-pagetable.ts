@@ -1,22 +1,38 @@
 /**
- * One IO address space.
+ * One IO address space (IOAS): its areas, the domains that are kept in step with it, and the accesses to it.
+ *
+ * Linux drivers/iommu/iommufd/io_pagetable.c, `struct io_pagetable`. A refused operation leaves everything as it was,
+ * unless it says otherwise.
  *
  * @packageDocumentation
  */
 import type { AddressRange, DomainNumber, PagingDomain } from '../backend.js'
+import { accept, isRefusal, refuse } from '../outcome.js'
 import type { Outcome, Refusal } from '../outcome.js'
-import type { PageSource, PhysicalRun } from '../process.js'
-import type { PinCharge } from './accounts.js'
+import type { PageSource } from '../process.js'
+import { createArea, lastAddress, partOf } from './area.js'
+import type { Area, AreaPart } from './area.js'
+import { coverage, cutArea } from './area-parts.js'
+import { DmabufPages } from './dmabuf.js'
+import type { Dmabuf, DmabufImporter } from './dmabuf.js'
+import { mapAreas, unmapAreas } from './domain-mapping.js'
+import { IovaSpace } from './iova-space.js'
+import { holdAreas, releaseAreas } from './holding.js'
+import { Pages } from './pages.js'
+import type { PinCharge } from './pin-accounts.js'
 import type { PinEnvironment } from './pin-environment.js'
+import { selectAreas } from './unmapping.js'
+import type { Unmapped } from './unmapping.js'
+import { changeProcess } from './change-process.js'
 
-/** What became of an unmapping. */
-export interface Unmapped {
-  /** Bytes of the areas that are gone. */
-  readonly bytes: bigint
-  /** What stopped it at an area behind those. The call fails with that, though areas are gone. */
-  readonly refused?: Refusal
-}
+export type { Unmapped }
 
+const pageBytes = 4096n
+
+/** An IOAS keeps no more areas than this. */
+export const areaLimit = 1 << 20
+
+/** An area, as others see it. */
 export interface AreaView {
   readonly iova: bigint
   readonly length: bigint
@@ -24,84 +40,444 @@ export interface AreaView {
   readonly writeable: boolean
 }
 
-export interface MapSource {
+/** How memory is mapped. */
+interface Placement {
+  readonly length: bigint
+  /** `undefined`: the lowest that is free. */
+  readonly iova: bigint | undefined
+  readonly readable: boolean
+  readonly writeable: boolean
+}
+
+/** IOAS_MAP and IOAS_MAP_FILE. */
+export interface MapSource extends Placement {
+  /** Its page 0 holds the first byte. */
   readonly source: PageSource
   readonly startInPage: number
+  /** Address of the first byte, or its offset in the file. */
   readonly startAddress: bigint
-  readonly length: bigint
-  readonly iova: bigint | undefined
-  readonly readable: boolean
-  readonly writeable: boolean
-  readonly charge: PinCharge
   readonly isFile: boolean
+  readonly charge: PinCharge
 }
 
-export interface MapDmabuf {
+/** IOAS_MAP_FILE of a dma-buf. */
+export interface MapDmabuf extends Placement {
   readonly dmabuf: Dmabuf
+  /** First byte. */
   readonly start: bigint
-  readonly length: bigint
-  readonly iova: bigint | undefined
-  readonly readable: boolean
-  readonly writeable: boolean
 }
 
+/** IOAS_COPY. */
 export interface CopyAreas {
   readonly from: bigint
   readonly length: bigint
+  /** `undefined`: the lowest that is free. */
   readonly to: bigint | undefined
   readonly readable: boolean
   readonly writeable: boolean
 }
 
-/** The memory of one mapping, pinned once however many use it. */
-export declare class Pages {
-  /** What is pinned now, in order of the pages. */
-  pinnedRuns(): Iterable<PhysicalRun>
+/** An access, as the IOAS that it is on sees it. */
+export interface AttachedAccess {
+  /** What all areas must be aligned to. */
+  readonly alignment: bigint
+  /** Of the kernel's own: its areas are locked, and it is not told of an unmapping. */
+  readonly isInternal: boolean
+  unmapped(env: PinEnvironment, first: bigint, length: bigint): void
+  fork(memo: Map<object, object>): AttachedAccess
 }
 
-export declare class Dmabuf {
-  static create(runs: readonly PhysicalRun[]): Dmabuf
-  readonly runs: readonly PhysicalRun[]
-  readonly pages: number
-  get isRevoked(): boolean
-  revoke(env: PinEnvironment): Outcome<undefined>
-  unrevoke(): void
-  fork(memo: Map<object, object>): Dmabuf
+/** See the file's comment. */
+export class IoPagetable implements DmabufImporter {
+  #space = IovaSpace.create()
+  #domains: readonly PagingDomain[] = []
+  #accesses: readonly AttachedAccess[] = []
+  #isHugePagesOn = true
+
+  static readonly changeProcess = changeProcess
+
+  private constructor() {}
+
+  static create(): IoPagetable {
+    return new IoPagetable()
+  }
+
+  /** A copy. `memo`: what became of what was forked before; memory stays shared with the tables it was shared with. */
+  fork(memo: Map<object, object>): IoPagetable {
+    const known = memo.get(this)
+    if (known !== undefined) return known as IoPagetable
+    const forked = new IoPagetable()
+    memo.set(this, forked)
+    forked.#domains = this.#domains
+    forked.#isHugePagesOn = this.#isHugePagesOn
+    forked.#space = this.#space.fork((area) => {
+      const memory = area.memory.fork(memo)
+      if (memory.kind === 'dmabuf') memory.dmabuf.imported(forked)
+      return { ...area, memory }
+    })
+    forked.#accesses = this.#accesses.map((access) => access.fork(memo))
+    return forked
+  }
+
+  /**
+   * Plain data in a fixed order, for fingerprints.
+   *
+   * @param numbers - numbers memory: one map for all tables that share some
+   */
+  snapshot(numbers = new Map<object, number>()): unknown {
+    return {
+      alignment: this.alignment,
+      isHugePagesOn: this.#isHugePagesOn,
+      domains: this.#domains.map(({ number }) => number),
+      allowed: this.#space.allowed.map(({ first, last }) => [first, last]),
+      reserved: this.#space.reserved.snapshot(),
+      areas: Array.from(this.#space.areas, ({ memory, ...area }) => {
+        const number = numbers.get(memory)
+        if (number !== undefined) return { ...area, memory: number }
+        numbers.set(memory, numbers.size)
+        return { ...area, memory: memory.snapshot() }
+      }),
+    }
+  }
+
+  /** What addresses, lengths and offsets must be multiples of. */
+  get alignment(): bigint {
+    return this.#space.alignment
+  }
+
+  get isHugePagesOn(): boolean {
+    return this.#isHugePagesOn
+  }
+
+  /** Whether there is no area. */
+  get isEmpty(): boolean {
+    return this.#space.areas.size === 0
+  }
+
+  get areas(): readonly AreaView[] {
+    return Array.from(this.#space.areas, viewOf)
+  }
+
+  get domains(): readonly DomainNumber[] {
+    return this.#domains.map(({ number }) => number)
+  }
+
+  /** All areas that a range meets, in order. */
+  areasIn({ first, last }: AddressRange): readonly AreaView[] {
+    return this.#space.areas.in(first, last).map(viewOf)
+  }
+
+  /** The area that holds an IOVA. */
+  areaAt(iova: bigint): AreaView | undefined {
+    const area = this.#space.areas.at(iova)
+    return area === undefined ? undefined : viewOf(area)
+  }
+
+  /** The areas themselves, from one IOVA to another, up to the first hole: for accesses. */
+  adjoiningAreas(
+    first: bigint,
+    last: bigint,
+  ): { readonly areas: readonly Area[]; readonly isCovered: boolean } {
+    return coverage(this.#space.areas.in(first, last), first, last)
+  }
+
+  /** IOAS_IOVA_RANGES: all that is not reserved. */
+  ranges(): AddressRange[] {
+    return this.#space.reserved.holes
+  }
+
+  /** IOAS_ALLOW_IOVAS: replaces the list of what may be chosen; none: everything. EINVAL, EADDRINUSE. */
+  allow(ranges: readonly { readonly start: bigint; readonly last: bigint }[]): Refusal | undefined {
+    return this.#space.allow(ranges)
+  }
+
+  /** Keeps areas out of a range, until its owner lets go of it. EADDRINUSE. */
+  reserve(owner: number | undefined, range: AddressRange): Refusal | undefined {
+    return this.#space.reserve(owner, range)
+  }
+
+  releaseReserved(owner: number): void {
+    this.#space.reserved.release(owner)
+  }
+
+  /** Maps memory of a process or a file. Returns where. */
+  mapSource(env: PinEnvironment, request: MapSource): Outcome<bigint> {
+    const { source, startInPage, startAddress, length, isFile, writeable, charge } = request
+    if (isFile && length === 0n) return refuse('map-length', 'there is nothing to map')
+    if (startAddress + length - (isFile ? 1n : 0n) > lastAddress)
+      return refuse('memory-wraps', `0x${startAddress.toString(16)} is too high for the length`)
+    if (length === 0n || length > lastAddress - pageBytes)
+      return refuse('map-length', `${length.toString()} bytes cannot be mapped`)
+    const start = startAddress - BigInt(startInPage)
+    const memory = Pages.create({ source, startAddress: start, isFile, writeable, charge })
+    return this.#map(env, [{ memory, firstPage: 0, offset: startInPage, length }], request)
+  }
+
+  /** Maps a part of a dma-buf. Returns where. */
+  mapDmabuf(env: PinEnvironment, request: MapDmabuf): Outcome<bigint> {
+    const { dmabuf, start, length, writeable } = request
+    if (length === 0n) return refuse('map-length', 'there is nothing to map')
+    if (start + length - 1n > lastAddress)
+      return refuse('memory-wraps', `0x${start.toString(16)} is too high for the length`)
+    if (start + length > BigInt(dmabuf.pages) * pageBytes)
+      return refuse('dmabuf-range', `the dma-buf has ${dmabuf.pages} pages`)
+    if (dmabuf.isRevoked) return refuse('dmabuf-revoked', 'the dma-buf is taken back')
+    const memory = DmabufPages.create(dmabuf, writeable)
+    const part = { memory, firstPage: Number(start / pageBytes), offset: Number(start % pageBytes), length }
+    return this.#map(env, [part], request)
+  }
+
+  /** Why a range cannot be copied, whatever the target. EINVAL, EOVERFLOW, ENOENT. */
+  checkCopy(first: bigint, length: bigint): Refusal | undefined {
+    if (length === 0n) return refuse('copy-length', 'there is nothing to copy')
+    const last = first + length - 1n
+    if (last > lastAddress)
+      return refuse('copy-source-wraps', `0x${first.toString(16)} is too high for the length`)
+    return this.adjoiningAreas(first, last).isCovered
+      ? undefined
+      : refuse(
+          'copy-source-unmapped',
+          `0x${first.toString(16)}-0x${last.toString(16)} is not mapped throughout`,
+        )
+  }
+
+  /** Maps the memory behind a range of this IOAS into another, or once more into this. Returns where. */
+  copyTo(env: PinEnvironment, target: IoPagetable, request: CopyAreas): Outcome<bigint> {
+    const { from, length, to, readable, writeable } = request
+    const refused = this.checkCopy(from, length)
+    if (refused !== undefined) return refused
+    const last = from + length - 1n
+    const parts = this.adjoiningAreas(from, last).areas.map((area) =>
+      partOf(area, area.first < from ? from : area.first, area.last > last ? last : area.last),
+    )
+    return target.#map(env, parts, { length, iova: to, readable, writeable })
+  }
+
+  /**
+   * Unmaps the areas in a range, in order. At an area that cannot be unmapped it stops: those before it are gone, and if
+   * there were any, the value says why it stopped. EINVAL, EOVERFLOW, ENOENT, EBUSY, EDEADLK.
+   */
+  unmap(env: PinEnvironment, first: bigint, length: bigint): Outcome<Unmapped> {
+    if (length === 0n) return refuse('unmap-length', 'there is nothing to unmap')
+    const last = first + length - 1n
+    if (last > lastAddress) return refuse('iova-wraps', `0x${first.toString(16)} is too high for the length`)
+    if (!this.#space.areas.meets(first, last))
+      return refuse('unmap-nothing', `there is no area in 0x${first.toString(16)}-0x${last.toString(16)}`)
+    return this.#unmap(env, first, last)
+  }
+
+  /** Unmaps all areas, if there are any. EBUSY, EDEADLK, as {@link unmap}. */
+  unmapAll(env: PinEnvironment): Outcome<Unmapped> {
+    return this.#unmap(env, 0n, lastAddress)
+  }
+
+  /**
+   * Cuts the area that holds an IOVA behind it, for VFIO type 1. Nothing there, or its first or last byte: nothing is
+   * done. EBUSY, EINVAL, EOPNOTSUPP.
+   */
+  cutBehind(last: bigint): Refusal | undefined {
+    const { areas, alignment } = this.#space
+    const area = areas.at(last)
+    if (area === undefined || last === area.first || last === area.last) return undefined
+    const isMappedHuge = this.#isHugePagesOn && this.#domains.length > 0
+    const parts = cutArea(area, last, { alignment, isMappedHuge })
+    if (isRefusal(parts)) return parts
+    areas.remove(area)
+    for (const part of parts) areas.add(part)
+    return undefined
+  }
+
+  /** OPTION HUGE_PAGES. Off: areas are aligned to pages, and mapped by pages of the processor. EINVAL, EADDRINUSE. */
+  setHugePages(isOn: boolean): Refusal | undefined {
+    if (isOn === this.#isHugePagesOn) return undefined
+    if (!isOn && this.#domains.length > 0 && !this.isEmpty)
+      return refuse('huge-pages-in-use', 'there are areas in a page table')
+    this.#isHugePagesOn = isOn
+    const refused = this.#align()
+    if (refused !== undefined) this.#isHugePagesOn = !isOn
+    return refused
+  }
+
+  /** Puts a domain on the IOAS: what it cannot map is reserved for `owner`, and all areas are mapped. EINVAL, EADDRINUSE, and as mapping. */
+  addDomain(env: PinEnvironment, domain: PagingDomain, owner: number): Outcome<undefined> {
+    if (this.domains.includes(domain.number)) throw new RangeError(`domain ${domain.number} is here already`)
+    const smallest = domain.pageSizes & -domain.pageSizes
+    if (smallest > pageBytes)
+      return refuse('domain-page-size', `the smallest page has ${smallest.toString()} bytes`)
+    const alignment = this.alignment
+    const { reserved } = this.#space
+    const before = reserved.count
+    const refused =
+      (smallest > alignment ? this.#space.align(smallest) : undefined) ??
+      this.#reserveOutside(domain.aperture, owner)
+    const done = refused ?? this.#fill(env, domain.number)
+    if (done.ok) {
+      this.#domains = [...this.#domains, domain]
+      return done
+    }
+    reserved.keep(before)
+    this.#space.align(alignment)
+    return done
+  }
+
+  /** Takes a domain off: its areas are unmapped, and pages that nobody uses are let go. */
+  removeDomain(env: PinEnvironment, domain: DomainNumber, owner: number): Outcome<undefined> {
+    if (!this.domains.includes(domain)) throw new RangeError(`domain ${domain} is not here`)
+    const areas = [...this.#space.areas]
+    const done = unmapAreas(env, [domain], areas)
+    if (!done.ok) return done
+    this.#domains = this.#domains.filter(({ number }) => number !== domain)
+    if (this.#domains.length === 0) releaseAreas(env, areas)
+    this.releaseReserved(owner)
+    this.#align()
+    return done
+  }
+
+  /** An access comes. EADDRINUSE: areas are not aligned as it needs. */
+  addAccess(access: AttachedAccess): Refusal | undefined {
+    const before = this.#accesses
+    this.#accesses = [...before, access]
+    const refused = this.#align()
+    if (refused !== undefined) this.#accesses = before
+    return refused
+  }
+
+  removeAccess(access: AttachedAccess): void {
+    this.#accesses = this.#accesses.filter((each) => each !== access)
+    this.#align()
+  }
+
+  /** A dma-buf is taken back: its areas stay, with nothing behind them. */
+  revoked(env: PinEnvironment, dmabuf: Dmabuf): Refusal | undefined {
+    const areas = Array.from(this.#space.areas).filter(
+      ({ memory }) => memory.kind === 'dmabuf' && memory.dmabuf === dmabuf,
+    )
+    const done = unmapAreas(env, this.domains, areas)
+    if (!done.ok) return done
+    for (const { memory } of areas) if (memory.kind === 'dmabuf') memory.isRevoked = true
+    return undefined
+  }
+
+  /** Whether all areas are of files, and not dma-bufs. */
+  get isOfFiles(): boolean {
+    for (const { memory } of this.#space.areas) if (memory.kind !== 'pages' || !memory.isFile) return false
+    return true
+  }
+
+  /** The memory of all areas, each once: what it has pinned is in `pinnedRuns()`. */
+  *pinnedPages(): Iterable<Pages> {
+    const seen = new Set<Pages>()
+    for (const { memory } of this.#space.areas) {
+      if (memory.kind !== 'pages' || seen.has(memory)) continue
+      seen.add(memory)
+      yield memory
+    }
+  }
+
+  #map(env: PinEnvironment, parts: readonly AreaPart[], placement: Placement): Outcome<bigint> {
+    const first = this.#place(parts, placement)
+    if (isRefusal(first)) return first
+    let iova = first
+    const areas = parts.map((part) => {
+      const area = createArea(part, iova, placement)
+      iova += part.length
+      return area
+    })
+    const done = this.#domains.length === 0 ? accept(undefined) : this.#mapHeld(env, areas)
+    if (!done.ok) return done
+    for (const area of areas) {
+      this.#space.areas.add(area)
+      if (area.memory.kind === 'dmabuf') area.memory.dmabuf.imported(this)
+    }
+    return accept(first, done.effects)
+  }
+
+  #mapHeld(env: PinEnvironment, areas: readonly Area[]): Outcome<undefined> {
+    const refused = holdAreas(env, areas)
+    if (refused !== undefined) return refused
+    const done = mapAreas(env, this.domains, areas, this.#isHugePagesOn)
+    if (!done.ok) releaseAreas(env, areas)
+    return done
+  }
+
+  /** Where memory goes, if it may go there. */
+  #place(parts: readonly AreaPart[], { length, iova, writeable }: Placement): bigint | Refusal {
+    const [start] = parts
+    if (start === undefined || this.#space.areas.size + parts.length > areaLimit)
+      return refuse('area-limit', `there are ${this.#space.areas.size} areas`)
+    if (!this.#space.isAligned(length))
+      return refuse('map-length-alignment', `the length is not a multiple of ${this.alignment.toString()}`)
+    const address = start.memory.startAddress + BigInt(start.firstPage) * pageBytes + BigInt(start.offset)
+    const first = iova ?? this.#space.choose(address, length)
+    if (isRefusal(first)) return first
+    const taken = iova === undefined ? undefined : this.#space.whyNotAt(iova, length)
+    if (taken !== undefined) return taken
+    for (const { memory, offset } of parts) {
+      if (writeable && !memory.writeable)
+        return refuse('copy-not-writeable', 'the memory was mapped to be read only')
+      if (!this.#space.isAligned(BigInt(offset)))
+        return refuse('memory-alignment', `the memory begins at byte ${offset} of a page`)
+    }
+    return first
+  }
+
+  #unmap(env: PinEnvironment, first: bigint, last: bigint): Outcome<Unmapped> {
+    const { areas, stopped } = selectAreas(
+      this.#space.areas.in(first, last),
+      { first, last },
+      (start, length) => this.#tellAccesses(env, start, length),
+    )
+    if (areas.length === 0 && stopped !== undefined) return stopped
+    const done = unmapAreas(env, this.domains, areas)
+    if (!done.ok) return done
+    for (const area of areas) {
+      this.#space.areas.remove(area)
+      if (area.memory.kind === 'dmabuf') area.memory.dmabuf.dropped(this)
+    }
+    if (this.#domains.length > 0) releaseAreas(env, areas)
+    const bytes = areas.reduce((sum, area) => sum + (area.last - area.first + 1n), 0n)
+    return accept(stopped === undefined ? { bytes } : { bytes, refused: stopped }, done.effects)
+  }
+
+  #tellAccesses(env: PinEnvironment, first: bigint, length: bigint): void {
+    for (const access of this.#accesses) {
+      if (!access.isInternal) access.unmapped(env, first, length)
+    }
+  }
+
+  #reserveOutside({ first, last }: AddressRange, owner: number): Refusal | undefined {
+    return (
+      (first > 0n ? this.reserve(owner, { first: 0n, last: first - 1n }) : undefined) ??
+      (last < lastAddress ? this.reserve(owner, { first: last + 1n, last: lastAddress }) : undefined)
+    )
+  }
+
+  /** Maps all areas into a domain. The first domain makes their pages held. */
+  #fill(env: PinEnvironment, domain: DomainNumber): Outcome<undefined> {
+    const areas = [...this.#space.areas]
+    const isFirst = this.#domains.length === 0
+    const refused = isFirst ? holdAreas(env, areas) : undefined
+    if (refused !== undefined) return refused
+    const done = mapAreas(env, [domain], areas, this.#isHugePagesOn)
+    if (!done.ok && isFirst) releaseAreas(env, areas)
+    return done
+  }
+
+  /** Works out the alignment again. EADDRINUSE: an area does not have it. */
+  #align(): Refusal | undefined {
+    let alignment = this.#isHugePagesOn ? 1n : pageBytes
+    const needs = [
+      ...this.#domains.map(({ pageSizes }) => pageSizes & -pageSizes),
+      ...this.#accesses.map((access) => access.alignment),
+    ]
+    for (const need of needs) if (need > alignment) alignment = need
+    return this.#space.align(alignment)
+  }
 }
 
-export declare class IoPagetable {
-  static create(): IoPagetable
-  fork(memo: Map<object, object>): IoPagetable
-  /** `numbers` numbers the pages objects, over several tables that share them. */
-  snapshot(numbers?: Map<object, number>): unknown
-  get alignment(): bigint
-  get isHugePagesOn(): boolean
-  get isEmpty(): boolean
-  get areas(): readonly AreaView[]
-  areasIn(range: AddressRange): readonly AreaView[]
-  areaAt(iova: bigint): AreaView | undefined
-  get domains(): readonly DomainNumber[]
-  ranges(): AddressRange[]
-  allow(ranges: readonly { readonly start: bigint; readonly last: bigint }[]): Refusal | undefined
-  reserve(owner: number | undefined, range: AddressRange): Refusal | undefined
-  releaseReserved(owner: number): void
-  mapSource(env: PinEnvironment, request: MapSource): Outcome<bigint>
-  mapDmabuf(env: PinEnvironment, request: MapDmabuf): Outcome<bigint>
-  /** The checks of the source, which come before the target is looked up. */
-  checkCopy(from: bigint, length: bigint): Refusal | undefined
-  copyTo(env: PinEnvironment, target: IoPagetable, request: CopyAreas): Outcome<bigint>
-  unmap(env: PinEnvironment, first: bigint, length: bigint): Outcome<Unmapped>
-  unmapAll(env: PinEnvironment): Outcome<Unmapped>
-  /** Cuts the area that holds byte `last` and the one behind it, between them. */
-  cutBehind(last: bigint): Refusal | undefined
-  setHugePages(isOn: boolean): Refusal | undefined
-  addDomain(env: PinEnvironment, domain: PagingDomain, owner: number): Outcome<undefined>
-  removeDomain(env: PinEnvironment, domain: DomainNumber, owner: number): Outcome<undefined>
-  /** `limitPages`: RLIMIT_MEMLOCK of the caller, whatever its capabilities. */
-  static changeProcess(
-    env: PinEnvironment,
-    tables: readonly IoPagetable[],
-    to: { readonly mm: number; readonly uid: number; readonly limitPages: bigint },
-  ): Refusal | undefined
-  pinnedPages(): Iterable<Pages>
-}
+const viewOf = ({ first, last, readable, writeable }: Area): AreaView => ({
+  iova: first,
+  length: last - first + 1n,
+  readable,
+  writeable,
+})

@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 import type { IommuBackend } from '../backend.js'
-import type { PinAccounts } from './accounts.js'
+import type { PinAccounts } from './pin-accounts.js'
 
 export interface PinEnvironment {
   readonly backend: IommuBackend

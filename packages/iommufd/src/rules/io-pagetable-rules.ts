@@ -314,6 +314,12 @@ export const ioPagetableRules = {
     says: 'The memory of a dma-buf cannot be used by the kernel.',
     source: `${access} iommufd_access_pin_pages`,
   },
+  'access-fault': {
+    errno: 'EFAULT',
+    calls: ['test_cmd'],
+    says: 'The memory is not there any more, or its process is gone and nothing pins it.',
+    source: `${pages} iopt_pages_rw_access`,
+  },
   'access-rights': {
     errno: 'EPERM',
     calls: accessing,
