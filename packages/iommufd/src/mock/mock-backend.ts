@@ -21,6 +21,8 @@ import type {
   UserDataArray,
   ViommuRequest,
 } from '../backend.js'
+import { pageBytes } from '../process.js'
+import type { PhysicalRun } from '../process.js'
 import { accept, isRefusal, refuse } from '../outcome.js'
 import type { Outcome, Refusal } from '../outcome.js'
 import {
@@ -47,6 +49,8 @@ interface HwptRequest {
   readonly data: UserData
 }
 
+const firstBufferAddress = 1n << 51n
+
 /** See the file's comment. Devices, domains and vIOMMUs have numbers from 1. */
 export class MockBackend extends MockDomains implements IommuBackend {
   readonly name = 'mock'
@@ -54,6 +58,8 @@ export class MockBackend extends MockDomains implements IommuBackend {
   readonly hasGuestPasidTables = true
   #devices = new Numbered<MockDevice>('mock device')
   #viommus = new Numbered<MockViommu>('mock vIOMMU')
+  /** Pages that buffers have been given. */
+  #bufferPages = 0
 
   /** A second one that goes its own way. Throws inside a transaction. */
   fork(): MockBackend {
@@ -62,6 +68,7 @@ export class MockBackend extends MockDomains implements IommuBackend {
     copy.#devices = this.#devices.fork(forkDevice)
     copy.domains = this.domains.fork(forkDomain)
     copy.#viommus = this.#viommus.fork(forkViommu)
+    copy.#bufferPages = this.#bufferPages
     return copy
   }
 
@@ -71,6 +78,7 @@ export class MockBackend extends MockDomains implements IommuBackend {
       devices: this.#devices.snapshot(deviceSnapshot),
       domains: this.domains.snapshot(domainSnapshot),
       viommus: this.#viommus.snapshot(viommuSnapshot),
+      bufferPages: this.#bufferPages,
     }
   }
 
@@ -91,6 +99,13 @@ export class MockBackend extends MockDomains implements IommuBackend {
     return this.#devices.get(deviceId).cache.slice()
   }
 
+  /** Memory for a buffer that the mock exports, in one piece. It lies above all other memory, and is never given twice. */
+  bufferMemory(pages: number): PhysicalRun {
+    const first = firstBufferAddress + BigInt(this.#bufferPages) * BigInt(pageBytes)
+    this.#bufferPages += pages
+    return { first, pages }
+  }
+
   /** Where events of a device go: to the vIOMMU of the nested domain that it is on. */
   eventSource(deviceId: number): EventSource | undefined {
     return this.#devices.get(deviceId).events
@@ -109,7 +124,8 @@ export class MockBackend extends MockDomains implements IommuBackend {
     return done
   }
 
-  releaseGroup(_group: number): Outcome<undefined> {
+  releaseGroup(group: number): Outcome<undefined> {
+    if (this.#devices.get(group).isTransient) this.removeDevice(group)
     return done
   }
 

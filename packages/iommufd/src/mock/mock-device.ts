@@ -14,6 +14,7 @@ export interface EventSource {
 
 export interface MockDevice {
   readonly info: BackendDevice
+  readonly isTransient: boolean
   readonly cache: Uint32Array
   /** What it is on, by PASID; 0: without one. */
   readonly domains: Map<number, DomainNumber>
@@ -28,9 +29,14 @@ export interface MockDeviceOptions {
   readonly dirty: boolean
   /** Whether it has PASIDs: 2^20 of them. */
   readonly pasid: boolean
+  /** Made for one owner: unplugged when that gives it back. */
+  readonly isTransient?: boolean
 }
 
-export const makeDevice = (deviceId: number, { dirty, pasid }: MockDeviceOptions): MockDevice => ({
+export const makeDevice = (
+  deviceId: number,
+  { dirty, pasid, isTransient = false }: MockDeviceOptions,
+): MockDevice => ({
   info: {
     deviceId,
     group: deviceId,
@@ -44,6 +50,7 @@ export const makeDevice = (deviceId: number, { dirty, pasid }: MockDeviceOptions
     isVirtualFunctionWithPri: false,
     reserved: [],
   },
+  isTransient,
   cache: new Uint32Array(mockDeviceCacheEntries).fill(mockDeviceCacheDefault),
   domains: new Map(),
   events: undefined,
@@ -56,11 +63,12 @@ export const forkDevice = (device: MockDevice): MockDevice => ({
   domains: new Map(device.domains),
 })
 
-export const deviceSnapshot = ({ info, cache, domains, events, failsNext }: MockDevice): unknown => ({
+export const deviceSnapshot = ({ info, isTransient, ...state }: MockDevice): unknown => ({
+  isTransient,
   pasids: info.pasids,
   canTrackDirty: info.canTrackDirty,
-  cache: [...cache],
-  domains: [...domains].sort(([a], [b]) => a - b),
-  events,
-  failsNext,
+  cache: [...state.cache],
+  domains: [...state.domains].sort(([a], [b]) => a - b),
+  events: state.events,
+  failsNext: state.failsNext,
 })

@@ -60,11 +60,13 @@ export class MockDomains {
     return pageOf(this.paging(domain), iova)
   }
 
+  /** Old marks go when tracking is turned on. */
   setDirtyTracking(domain: DomainNumber, isOn: boolean): Outcome<undefined> {
     const paging = this.paging(domain)
     const wasOn = paging.isTracking
     paging.isTracking = isOn
     this.journal.changed(() => (paging.isTracking = wasOn))
+    if (isOn) readDirtyEntries(paging, this.journal, paging.paging.aperture, true)
     return done
   }
 

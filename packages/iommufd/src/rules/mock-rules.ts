@@ -1,9 +1,10 @@
 /**
- * Rules of the mock IOMMU's driver, and of the test command that only kernels for testing have.
+ * Rules of the mock IOMMU's driver, and of the test command that comes with it.
  *
  * @packageDocumentation
  */
 import type { RuleSet } from './rule.js'
+import { testCommandRules } from './test-command-rules.js'
 
 const selftest = (where: string): string => `iommu/iommufd/selftest.c ${where}`
 
@@ -172,4 +173,5 @@ export const mockRules = {
     says: 'The memory of a hardware queue is not where the nest parent has its address.',
     source: selftest('mock_hw_queue_init_phys'),
   },
+  ...testCommandRules,
 } as const satisfies RuleSet
