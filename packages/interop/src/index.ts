@@ -4,6 +4,7 @@
  * @packageDocumentation
  */
 export * from './vfio-user/index.js'
+export * from './iommufd-server/index.js'
 export * from './differential/index.js'
 export { QtestLink } from './qtest/qtest-link.js'
 export { QtestMachine } from './qtest/qtest-machine.js'
