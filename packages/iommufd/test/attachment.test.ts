@@ -18,7 +18,7 @@ function bound(host = Host.create(), deviceId = d3): Place {
 
 const attachedTo = (context: Context, device: ObjectId): ObjectId | undefined => {
   const object = context.object(device)
-  return object?.kind === 'device' ? object.attachedTo : undefined
+  return object?.kind === 'device' ? object.attachments.get(0) : undefined
 }
 
 describe('attach', () => {
@@ -31,7 +31,7 @@ describe('attach', () => {
   it('says EINVAL for an object that is no page table', () => {
     const host = Host.create()
     const { context, device, viommu } = nestingContext(host)
-    const vdevice = host.run(context.vdeviceAlloc(viommu, device, 1))
+    const vdevice = host.run(context.vdeviceAlloc(viommu, device, 1n))
     for (const to of [device, viommu, vdevice]) {
       expect(host.errno(() => context.attach(device, to))).toBe('EINVAL')
     }
@@ -60,7 +60,7 @@ describe('an automatic HWPT', () => {
     const { host, context, device, ioas } = bound()
     const second = host.run(context.bind(d4))
     const hwpt = host.run(context.attach(device, ioas))
-    expect(context.object(hwpt)).toMatchObject({ kind: 'paging-hwpt', ioas, automatic: true })
+    expect(context.object(hwpt)).toMatchObject({ kind: 'paging-hwpt', ioas, isAutomatic: true })
     expect(host.run(context.attach(second, ioas))).toBe(hwpt)
     host.run(context.detach(device))
     expect(context.object(hwpt)).toBeDefined()
@@ -121,7 +121,7 @@ describe('replace', () => {
     const { context, device, ioas, parent, viommu } = nestingContext(host)
     host.run(context.ioasMap(mapping(ioas, 0n, 0x1000000n, 0x200000n)))
     const [one, other] = [5, 6].map((id) =>
-      host.run(context.hwptAlloc({ device, pageTable: viommu, guestEntry: guestEntry(id) })),
+      host.run(context.hwptAlloc({ device, pageTable: viommu, data: guestEntry(id) })),
     )
     host.run(context.attach(device, parent))
     expect(host.leads(d3, 0x3000n)).toBe('1003000')

@@ -1,12 +1,12 @@
 /** A host for tests: memory, chips, the driver on them, and `/dev/iommu` over the driver. */
-import { gpa, hex, iova, spa } from '@nestwalk/bits'
+import { hex, spa } from '@nestwalk/bits'
 import { Driver, runEffects, viommuMap } from '@nestwalk/driver'
-import type { DomainIdPolicy, Effect, Outcome, Refusal } from '@nestwalk/driver'
+import type { DomainIdPolicy, Effect } from '@nestwalk/driver'
 import { Iommu, load64, nestingFeatures, SparseMemory } from '@nestwalk/hardware'
 import type { FeatureRegisters, Translation } from '@nestwalk/hardware'
 import { expect } from 'vitest'
-import { Iommufd } from '../src/index.js'
-import type { Context, GroupRule, MapRequest, ObjectId } from '../src/index.js'
+import { AmdBackend, amdViommuType, guestEntryData, hwptFlags, Iommufd } from '../src/index.js'
+import type { Context, GroupRule, MapRequest, ObjectId, Outcome, Refusal, UserData } from '../src/index.js'
 
 export interface HostOptions {
   readonly groupRule?: GroupRule
@@ -30,6 +30,7 @@ export class Host {
     readonly memory: SparseMemory,
     readonly iommus: readonly Iommu[],
     readonly driver: Driver,
+    readonly backend: AmdBackend,
     readonly iommufd: Iommufd,
   ) {}
 
@@ -51,7 +52,9 @@ export class Host {
       ...(options.lastDomainId === undefined ? {} : { lastDomainId: options.lastDomainId }),
     })
     if (!made.ok) throw new Error(made.why)
-    const host = new Host(memory, iommus, made.value, Iommufd.create(made.value, { groupRule }))
+    const backend = AmdBackend.create(made.value, { extensions: true })
+    const iommufd = Iommufd.create(backend, { groupRule })
+    const host = new Host(memory, iommus, made.value, backend, iommufd)
     host.carryOut(made.effects)
     const usual = [
       [d1, 1],
@@ -96,7 +99,8 @@ export class Host {
     const memory = this.memory.fork()
     const iommus = this.iommus.map((iommu) => iommu.forkOnto(memory))
     const driver = this.driver.fork({ ports: iommus, memory })
-    return new Host(memory, iommus, driver, this.iommufd.fork(driver))
+    const backend = this.backend.forkOnto(driver)
+    return new Host(memory, iommus, driver, backend, this.iommufd.fork(backend))
   }
 
   /** Where the tables lead a device: `200000`, `200000 r`, `fault` or `forwarded`. */
@@ -147,7 +151,7 @@ export const mapping = (
   more: Partial<MapRequest> = {},
 ): MapRequest => ({
   ioas,
-  iova: iova(from) as bigint as MapRequest['iova'],
+  iova: from,
   memory: spa(to),
   length,
   readable: true,
@@ -155,25 +159,24 @@ export const mapping = (
   ...more,
 })
 
-/** An address of an IOAS: 64 bits, of which a guest-physical one uses 52. */
-export const at = (address: bigint): MapRequest['iova'] =>
-  address >> 52n === 0n ? gpa(address) : (address as MapRequest['iova'])
-
-/** A guest's entry with V, TV, IR, IW, GV, GIoV and a GCR3 root at GPA 1000. */
-export const guestEntry = (domainId = 5): readonly bigint[] => [
+/** The words of a guest's entry with V, TV, IR, IW, GV, GIoV and a GCR3 root at GPA 1000. */
+export const entryWords = (domainId = 5): readonly bigint[] => [
   0x3n | (3n << 61n) | (1n << 55n) | (1n << 54n) | (1n << 58n),
   BigInt(domainId),
   0n,
   0n,
 ]
 
+/** Driver data of HWPT_ALLOC: the entry of {@link entryWords}. */
+export const guestEntry = (domainId = 5): UserData => guestEntryData(entryWords(domainId))
+
 /** A bound device on a nest parent with a vIOMMU. */
 export function nestingContext(host: Host, deviceId = d3): Nesting {
   const context = host.iommufd.open()
   const device = host.run(context.bind(deviceId))
   const ioas = host.run(context.ioasAlloc())
-  const parent = host.run(context.hwptAlloc({ device, pageTable: ioas, nestParent: true }))
-  const viommu = host.run(context.viommuAlloc(device, parent))
+  const parent = host.run(context.hwptAlloc({ device, pageTable: ioas, flags: hwptFlags.nestParent }))
+  const viommu = host.run(context.viommuAlloc({ device, parent, type: amdViommuType }))
   return { context, device, ioas, parent, viommu }
 }
 

@@ -1,12 +1,12 @@
 /** Random programs of calls: numbers, errnos and lifetimes are those of the kernel's counters. */
 import fc from 'fast-check'
 import { findPolicy } from '@nestwalk/driver'
-import type { Outcome } from '@nestwalk/driver'
 import { describe, expect, it } from 'vitest'
-import type { Context, GroupRule, ObjectId } from '../src/index.js'
+import { amdViommuType, hwptFlags } from '../src/index.js'
+import type { Context, GroupRule, ObjectId, Outcome } from '../src/index.js'
 import { Counts, reservedSlot } from './counts.js'
 import type { Call, Kind } from './counts.js'
-import { at, d1, d2, d3, guestEntry, Host, mapping } from './host.js'
+import { d1, d2, d3, guestEntry, Host, mapping } from './host.js'
 
 const groups = new Map([
   [d1, 1],
@@ -29,16 +29,17 @@ function make(context: Context, call: Call): Outcome<unknown> {
     case 'map':
       return context.ioasMap(mapping(call.ioas, slotOf(call.slot), 0x1000000n, 0x1000n))
     case 'unmap':
-      return context.ioasUnmap(call.ioas, at(slotOf(call.slot)), 0x1000n)
+      return context.ioasUnmap(call.ioas, slotOf(call.slot), 0x1000n)
     case 'hwptAlloc': {
       const { device, pageTable, nestParent, guest } = call
-      const entry = guest === undefined ? {} : { guestEntry: guestEntry(guest) }
-      return context.hwptAlloc({ device, pageTable, nestParent, ...entry })
+      const data = guest === undefined ? {} : { data: guestEntry(guest) }
+      const flags = nestParent ? hwptFlags.nestParent : 0
+      return context.hwptAlloc({ device, pageTable, flags, ...data })
     }
     case 'viommuAlloc':
-      return context.viommuAlloc(call.device, call.parent)
+      return context.viommuAlloc({ device: call.device, parent: call.parent, type: amdViommuType })
     case 'vdeviceAlloc':
-      return context.vdeviceAlloc(call.viommu, call.device, call.virtualId)
+      return context.vdeviceAlloc(call.viommu, call.device, BigInt(call.virtualId))
     case 'attach':
     case 'replace':
       return context[call.do](call.device, call.to)

@@ -1,6 +1,7 @@
 /** Binding, groups and their owners, object numbers, and what DESTROY says. */
 import { describe, expect, it } from 'vitest'
 import { featuresOf, nestingFeatures } from '@nestwalk/hardware'
+import { amdHwInfoType, amdViommuType, featuresOfHwInfo } from '../src/index.js'
 import { d1, d2, d3, guestEntry, Host, nestingContext } from './host.js'
 
 describe('bind', () => {
@@ -82,7 +83,7 @@ describe('unbind', () => {
   it('takes the vDEVICE with the device, and its number is never used again', () => {
     const host = Host.create()
     const { context, device, viommu } = nestingContext(host)
-    const vdevice = host.run(context.vdeviceAlloc(viommu, device, 3))
+    const vdevice = host.run(context.vdeviceAlloc(viommu, device, 3n))
     host.run(context.unbind(device))
     expect(host.errno(() => context.destroy(vdevice))).toBe('ENOENT')
     expect(context.object(vdevice)).toBeUndefined()
@@ -126,9 +127,11 @@ describe('object numbers', () => {
     expect(host.errno(() => context.replace(parent, ioas))).toBe('ENOENT')
     expect(host.errno(() => context.detach(viommu))).toBe('ENOENT')
     expect(host.errno(() => context.hwInfo(ioas))).toBe('ENOENT')
-    expect(host.errno(() => context.viommuAlloc(device, ioas))).toBe('ENOENT')
-    expect(host.errno(() => context.vdeviceAlloc(parent, device, 1))).toBe('ENOENT')
-    expect(host.errno(() => context.vdeviceAlloc(viommu, ioas, 1))).toBe('ENOENT')
+    expect(host.errno(() => context.viommuAlloc({ device: device, parent: ioas, type: amdViommuType }))).toBe(
+      'ENOENT',
+    )
+    expect(host.errno(() => context.vdeviceAlloc(parent, device, 1n))).toBe('ENOENT')
+    expect(host.errno(() => context.vdeviceAlloc(viommu, ioas, 1n))).toBe('ENOENT')
   })
 })
 
@@ -177,10 +180,10 @@ describe('DESTROY', () => {
   it('is refused for a vIOMMU with a nested HWPT or a vDEVICE', () => {
     const host = Host.create()
     const { context, device, viommu } = nestingContext(host)
-    const nested = host.run(context.hwptAlloc({ device, pageTable: viommu, guestEntry: guestEntry() }))
+    const nested = host.run(context.hwptAlloc({ device, pageTable: viommu, data: guestEntry() }))
     expect(host.errno(() => context.destroy(viommu))).toBe('EBUSY')
     host.run(context.destroy(nested))
-    const vdevice = host.run(context.vdeviceAlloc(viommu, device, 3))
+    const vdevice = host.run(context.vdeviceAlloc(viommu, device, 3n))
     expect(host.errno(() => context.destroy(viommu))).toBe('EBUSY')
     host.run(context.destroy(vdevice))
     host.run(context.destroy(viommu))
@@ -189,12 +192,12 @@ describe('DESTROY', () => {
   it('takes a vDEVICE while its device sits on a nested HWPT, and another may have its virtual ID', () => {
     const host = Host.create()
     const { context, device, viommu } = nestingContext(host)
-    const nested = host.run(context.hwptAlloc({ device, pageTable: viommu, guestEntry: guestEntry() }))
-    const vdevice = host.run(context.vdeviceAlloc(viommu, device, 3))
+    const nested = host.run(context.hwptAlloc({ device, pageTable: viommu, data: guestEntry() }))
+    const vdevice = host.run(context.vdeviceAlloc(viommu, device, 3n))
     host.run(context.attach(device, nested))
     expect(host.errno(() => context.destroy(nested))).toBe('EBUSY')
     host.run(context.destroy(vdevice))
-    expect(host.run(context.vdeviceAlloc(viommu, device, 3))).toBe(vdevice)
+    expect(host.run(context.vdeviceAlloc(viommu, device, 3n))).toBe(vdevice)
   })
 
   it('is refused for the automatic HWPT of an attached device, and for its IOAS', () => {
@@ -214,7 +217,9 @@ describe('GET_HW_INFO', () => {
     const context = host.iommufd.open()
     const device = host.run(context.bind(d3))
     const { efr, efr2 } = featuresOf(nestingFeatures)
-    expect(host.run(context.hwInfo(device))).toEqual({ efr, efr2 })
+    const { type, bytes } = host.run(context.hwInfo(device))
+    expect(type).toBe(amdHwInfoType)
+    expect(featuresOfHwInfo(bytes)).toEqual({ efr, efr2 })
     expect(host.errno(() => context.hwInfo(9))).toBe('ENOENT')
   })
 })
