@@ -73,7 +73,7 @@ const hasSameGuest = (a: Domain, b: Domain): boolean =>
 /** Why a device cannot be on a domain. */
 function whyNot(books: Books, device: Device, domain: Domain): Refusal | undefined {
   if (!marksWrites(books, device.iommu, domain)) {
-    return refuse('EINVAL', 'dirty-tracking-unsupported', `IOMMU ${device.iommu} cannot mark what is written`)
+    return refuse('EINVAL', 'cannot-mark-writes', `IOMMU ${device.iommu} cannot mark what is written`)
   }
   if (domain.kind !== 'nested') return undefined
   const viommu = books.viommus.get(domain.viommu)

@@ -61,7 +61,7 @@ export function forgetName(books: Books, viommuNumber: number, virtualId: number
   const viommu = books.viommus.get(viommuNumber)
   if (viommu === undefined) return noViommu(viommuNumber)
   if (viommu.virtualDevices.delete(virtualId)) return undefined
-  return refuse('ENOENT', 'no-such-virtual-device', `the vIOMMU has no device ${virtualId}`)
+  return refuse('ENOENT', 'no-such-virtual-id', `the vIOMMU has no device ${virtualId}`)
 }
 
 export const noViommu = (number: number): Refusal =>

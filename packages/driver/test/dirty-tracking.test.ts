@@ -88,14 +88,14 @@ describe('what the rules are', () => {
     const again = () => driver.allocateHostTable({ dirtyTracking: true, iommu: 1 })
     expect(machine.refusal(again)).toBe('EOPNOTSUPP dirty-tracking-unsupported')
     for (const domain of [parent, nested]) {
-      expect(machine.refusal(() => driver.attach(deviceId, domain))).toBe('EINVAL dirty-tracking-unsupported')
+      expect(machine.refusal(() => driver.attach(deviceId, domain))).toBe('EINVAL cannot-mark-writes')
     }
   })
 
   it('of Linux 7.3 refuse it the domain alone (U9)', () => {
     const machine = mixed(withGaps('U9'))
     const { driver } = machine
-    expect(machine.refusal(() => driver.attach(deviceId, parent))).toBe('EINVAL dirty-tracking-unsupported')
+    expect(machine.refusal(() => driver.attach(deviceId, parent))).toBe('EINVAL cannot-mark-writes')
     machine.run(driver.attach(deviceId, nested))
   })
 })

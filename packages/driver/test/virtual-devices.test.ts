@@ -67,7 +67,7 @@ describe('a virtual DeviceID', () => {
 
   it('that means nothing cannot be forgotten', () => {
     const { machine, driver, viommu } = guest()
-    expect(machine.refusal(() => driver.forgetName(viommu, virtualOne))).toBe('ENOENT no-such-virtual-device')
+    expect(machine.refusal(() => driver.forgetName(viommu, virtualOne))).toBe('ENOENT no-such-virtual-id')
     expect(machine.refusal(() => driver.forgetName(9, virtualOne))).toBe('ENOENT no-such-viommu')
   })
 })
