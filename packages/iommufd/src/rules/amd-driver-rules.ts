@@ -101,6 +101,12 @@ export const amdDriverRules = {
     says: 'The domain was not allocated for dirty tracking.',
     source: 'iommu/iommufd/io_pagetable.c iopt_set_dirty_tracking',
   },
+  'cannot-mark-writes': {
+    errno: 'EINVAL',
+    calls: attaching,
+    says: 'The domain is for dirty tracking, and the IOMMU of the device cannot mark what is written.',
+    source: 'iommu/amd/iommu.c amd_iommu_attach_device',
+  },
   'member-in-reset': {
     errno: 'EBUSY',
     calls: attaching,
