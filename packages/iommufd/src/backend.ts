@@ -133,7 +133,9 @@ export interface IommuBackend {
     device: BackendDevice,
     request: { readonly flags: number; readonly data: UserData },
   ): Outcome<PagingDomain>
-  /** HWPT_ALLOC on a nest parent. EOPNOTSUPP where nesting goes through a vIOMMU. */
+  /** Whether nested HWPTs are made on a nest parent; elsewhere nesting goes through a vIOMMU. */
+  readonly nestsOnParent: boolean
+  /** HWPT_ALLOC on a nest parent; asked only where that is the way. */
   allocateNestedOnParent(
     device: BackendDevice,
     parent: DomainNumber,
@@ -163,11 +165,7 @@ export interface IommuBackend {
   pageAt(domain: DomainNumber, iova: bigint): AddressRange | undefined
   setDirtyTracking(domain: DomainNumber, isOn: boolean): Outcome<undefined>
   /** Whole pages in the range, or reaching into it, that were written, ascending. */
-  readDirty(
-    domain: DomainNumber,
-    range: AddressRange,
-    clears: boolean,
-  ): Outcome<readonly AddressRange[]>
+  readDirty(domain: DomainNumber, range: AddressRange, clears: boolean): Outcome<readonly AddressRange[]>
 
   /**
    * Puts devices on a domain, all or none. PASID 0: requests without PASID.

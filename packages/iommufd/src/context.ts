@@ -2,49 +2,63 @@
  * One open `/dev/iommu`: the calls of a VMM, as typed functions.
  *
  * Each returns the kernel's errno and the rule that was broken, or the result and the driver's effects, which must be
- * carried out before the next call. Linux drivers/iommu/iommufd, include/uapi/linux/iommufd.h.
+ * carried out before the next call. Linux drivers/iommu/iommufd, include/uapi/linux/iommufd.h. The same calls in binary
+ * form are those of {@link IommuFile}.
  *
  * @packageDocumentation
  */
-import type { Gpa, Spa } from '@nestwalk/bits'
-import { accept, refuse } from '@nestwalk/driver'
-import type { FeatureRegisters } from '@nestwalk/hardware'
-import type { GuestInvalidation, Outcome, Refusal } from '@nestwalk/driver'
-import { attach, detach, replace } from './attachment.js'
-import { copyAreas, mapArea, unmapAreas } from './ioas.js'
-import type { Shared } from './iommufd.js'
-import { usersOf } from './object.js'
-import type { BoundDevice, IommufdObject, ObjectId, ObjectTable } from './object.js'
+import { InternalError } from '@nestwalk/driver'
+import type { AddressRange, Invalidated, PageFault, UserDataArray } from './backend.js'
+import type { ContextState } from './context-state.js'
+import { allocateHwpt } from './hwpt/allocate.js'
+import type { HwptRequest } from './hwpt/allocate.js'
+import { attach, detach, leave, replace } from './hwpt/attach.js'
+import { backendDevice } from './hwpt/backend-device.js'
+import { readDirtyBitmap, setDirtyTracking } from './hwpt/dirty-bitmap.js'
+import type { DirtyRequest } from './hwpt/dirty-bitmap.js'
+import { invalidate } from './hwpt/invalidate.js'
+import type { KernelState } from './kernel-state.js'
+import { IoPagetable } from './io-pagetable/io-pagetable.js'
+import type { Unmapped } from './io-pagetable/io-pagetable.js'
+import { ObjectTable } from './object/object-table.js'
+import { kindNames, referencesOf } from './object/object.js'
+import type { IommufdObject, ObjectId } from './object/object.js'
+import { accept, isRefusal, refuse } from './outcome.js'
+import type { Outcome } from './outcome.js'
+import { answer, reportFault } from './queue/report-fault.js'
+import { EventQueue, mostEvents } from './queue/event-queue.js'
+import { FaultQueue } from './queue/fault-queue.js'
+import { releaseObject } from './object/release.js'
+import type { ByteSource } from './user-data.js'
+import { allocateVdevice, allocateViommu } from './viommu/allocate.js'
+import type { ViommuAllocation } from './viommu/allocate.js'
+import { allocateHwQueue } from './viommu/hw-queue.js'
+import type { HwQueueAllocation } from './viommu/hw-queue.js'
+import { Regions } from './viommu/regions.js'
+import { copyMapping, flagsOfRights, mapMemory, unmapMemory, whyNoMapping } from './ioas/map.js'
+import type { CopyRequest, MapRequest } from './ioas/map.js'
 
-/** IOAS_MAP with a fixed address. */
-export interface MapRequest {
-  readonly ioas: ObjectId
-  readonly iova: Gpa
-  readonly length: bigint
-  /** Where the caller's pages lie, in one piece. */
-  readonly memory: Spa
-  readonly readable?: boolean
-  readonly writeable?: boolean
-}
-
-/** HWPT_ALLOC. */
-export interface HwptRequest {
-  readonly device: ObjectId
-  /** An IOAS for a paging HWPT, a vIOMMU for a nested one. */
-  readonly pageTable: ObjectId
-  readonly nestParent?: boolean
-  /** A guest's device table entry, four quad-words, lowest first: `iommu_hwpt_amd_guest`. */
-  readonly guestEntry?: readonly bigint[]
-}
+/** How pinned pages are charged: per user, or per process (`IOMMU_OPTION_RLIMIT_MODE`). */
+export type AccountingMode = 'user' | 'mm'
 
 /** See the file's comment. */
-export class Context {
-  constructor(
-    private readonly shared: Shared,
-    /** Number of the context in its kernel. */
+export class Context implements ContextState {
+  /** How pages that are mapped from now on are charged. */
+  accounting: AccountingMode = 'user'
+  /** The IOAS that the calls of VFIO's type 1 act on. */
+  compatibleIoas: ObjectId | undefined
+
+  private constructor(
+    readonly kernel: KernelState,
     readonly number: number,
-    private readonly objects: ObjectTable,
+    readonly objects: ObjectTable,
+    readonly regions: Regions,
+    readonly partialFaults: Map<ObjectId, readonly PageFault[]>,
   ) {}
+
+  static create(kernel: KernelState, number: number): Context {
+    return new Context(kernel, number, ObjectTable.create(), Regions.create(), new Map())
+  }
 
   /** The object with a number. */
   object(id: ObjectId): IommufdObject | undefined {
@@ -53,244 +67,290 @@ export class Context {
 
   /** How many objects there are. */
   get objectCount(): number {
-    return this.objects.entries().length
+    return this.objects.size
   }
 
   /** VFIO_DEVICE_BIND_IOMMUFD: takes a device over. Its group then belongs to this context, and is blocked. */
   bind(deviceId: number): Outcome<ObjectId> {
-    const { driver, owners, contexts } = this.shared
-    const device = driver.device(deviceId)
-    if (device === undefined) return refuse('ENODEV', 'no-such-device', `device ${deviceId} is not known`)
-    if (contexts.some((context) => context.hasBound(deviceId))) {
-      return refuse('EINVAL', 'device-bound', `device ${deviceId} is bound already`)
+    const { backend, owners, contexts } = this.kernel
+    const device = backend.device(deviceId)
+    if (device === undefined) return refuse('no-such-device', `device ${deviceId} is not known`)
+    for (const context of contexts.values()) {
+      if (context.deviceObject(deviceId) !== undefined)
+        return refuse('device-bound', `device ${deviceId} is bound already`)
     }
     const owner = owners.get(device.group)
-    if (owner !== undefined && owner !== this.number) {
-      return refuse('EPERM', 'group-owned', `group ${device.group} belongs to another context`)
-    }
-    const blocked = driver.transaction<undefined>(() => {
-      for (const member of owner === undefined ? driver.groupMembers(device.group) : []) {
-        const done = driver.detach(member.deviceId)
-        if (!done.ok) return done
-      }
-      return undefined
-    })
-    if (!blocked.ok) return blocked
+    if (owner !== undefined && owner !== this.number)
+      return refuse('group-owned', `group ${device.group} belongs to another context`)
+    const full = this.objects.whyFull()
+    if (full !== undefined) return full
+    const claimed = owner === undefined ? backend.claimGroup(device.group) : accept(undefined)
+    if (!claimed.ok) return claimed
     owners.set(device.group, this.number)
-    const bound: BoundDevice = { kind: 'device', deviceId, group: device.group, attachedTo: undefined }
-    return accept(this.objects.add(bound), blocked.effects)
+    const { group } = device
+    // Its driver holds it: only unbinding takes it away.
+    const id = this.objects.add({ kind: 'device', users: 1, deviceId, group, attachments: new Map() })
+    return accept(id, claimed.effects)
   }
 
   /**
-   * Closing the device: detaches it, removes its vDEVICE, whose number is then never used again, and gives its group back
-   * with the last member.
+   * Closing the device: detaches it, PASIDs first; removes its vDEVICE, whose number is then never used again; and gives
+   * its group back with the last member.
    */
   unbind(id: ObjectId): Outcome<undefined> {
-    const device = this.objects.find(id, 'device')
-    if (device === undefined) return missing(id, 'DEVICE')
-    const done = this.detach(id)
-    if (!done.ok) return done
-    for (const [vdevice, { device: held }] of this.objects.all('vdevice')) {
-      if (held === id) this.objects.bury(vdevice)
-    }
-    this.objects.remove(id)
-    if (!this.objects.all('device').some(([, other]) => other.group === device.group)) {
-      this.shared.owners.delete(device.group)
-    }
-    return done
+    const device = this.objects.need(id, 'device', 'no-such-device-object')
+    if (isRefusal(device)) return device
+    return this.kernel.backend.transaction<undefined>(() => {
+      const pasids = [...device.attachments.keys()].sort((a, b) => b - a)
+      for (const pasid of pasids) {
+        const refused = leave(this, { id, device, pasid })
+        if (refused !== undefined) return refused
+      }
+      for (const [vdevice, object] of [...this.objects.all('vdevice')]) {
+        if (object.device !== id) continue
+        const released = releaseObject(this, vdevice, object)
+        if (!released.ok) return released
+        this.objects.bury(vdevice)
+      }
+      this.partialFaults.delete(id)
+      this.objects.letGo(id)
+      this.objects.remove(id)
+      for (const [, other] of this.objects.all('device')) if (other.group === device.group) return undefined
+      this.kernel.owners.delete(device.group)
+      const given = this.kernel.backend.releaseGroup(device.group)
+      return given.ok ? undefined : given
+    })
   }
 
-  /** Whether a device is bound to this context. */
-  hasBound(deviceId: number): boolean {
-    return this.objects.all('device').some(([, bound]) => bound.deviceId === deviceId)
+  /** Number of the DEVICE that stands for a device. */
+  deviceObject(deviceId: number): ObjectId | undefined {
+    for (const [id, device] of this.objects.all('device')) if (device.deviceId === deviceId) return id
+    return undefined
   }
 
-  /** GET_HW_INFO, `iommu_hw_info_amd`: the raw feature registers of the IOMMU that a device is behind. */
-  hwInfo(device: ObjectId): Outcome<FeatureRegisters> {
-    const bound = this.objects.find(device, 'device')
-    if (bound === undefined) return missing(device, 'DEVICE')
-    return accept(this.shared.driver.featureRegisters(this.iommuOf(bound)))
+  /** GET_HW_INFO: what the driver tells of the IOMMU that a device is behind. Type 0: of its own type. */
+  hwInfo(device: ObjectId, type = 0): Outcome<{ readonly type: number; readonly bytes: Uint8Array }> {
+    const bound = this.objects.need(device, 'device', 'no-such-device-object')
+    if (isRefusal(bound)) return bound
+    return this.kernel.backend.hwInfo(backendDevice(this.kernel, bound), type)
   }
 
   /** IOAS_ALLOC. */
   ioasAlloc(): Outcome<ObjectId> {
-    return accept(this.objects.add({ kind: 'ioas', areas: [] }))
+    const full = this.objects.whyFull()
+    return full ?? accept(this.objects.add({ kind: 'ioas', users: 0, table: IoPagetable.create() }))
   }
 
-  /** IOAS_MAP with IOMMU_IOAS_MAP_FIXED_IOVA. */
-  ioasMap(request: MapRequest): Outcome<undefined> {
-    return mapArea(this.shared.driver, this.objects, request)
+  /** IOAS_MAP and IOAS_MAP_FILE. Returns the address. */
+  ioasMap(request: MapRequest): Outcome<bigint> {
+    const { iova = 0n, length } = request
+    return whyNoMapping(flagsOfRights(request), 0, [iova, length]) ?? mapMemory(this, request)
+  }
+
+  /** IOAS_COPY. Returns the address. */
+  ioasCopy(request: CopyRequest): Outcome<bigint> {
+    const { from, to = 0n, length } = request
+    return whyNoMapping(flagsOfRights(request), 0, [length, to, from]) ?? copyMapping(this, request)
   }
 
   /**
-   * IOAS_UNMAP: takes whole areas away and returns the bytes. A range that cuts an area is refused as a whole, where Linux
-   * takes the areas before it away first.
+   * IOAS_UNMAP: takes whole areas away. A range that cuts an area is refused when it comes to it: the areas before it are
+   * gone then, as in Linux, and the outcome says so.
    */
-  ioasUnmap(ioas: ObjectId, first: Gpa, length: bigint): Outcome<bigint> {
-    return unmapAreas(this.shared.driver, this.objects, ioas, first, length)
+  ioasUnmap(ioas: ObjectId, first: bigint, length: bigint): Outcome<Unmapped> {
+    return unmapMemory(this, ioas, first, length)
   }
 
-  /** HWPT_ALLOC: a paging HWPT on an IOAS, or a nested one on a vIOMMU. */
+  /** IOAS_IOVA_RANGES: the addresses that can be mapped. */
+  ioasRanges(
+    ioas: ObjectId,
+  ): Outcome<{ readonly ranges: readonly AddressRange[]; readonly alignment: bigint }> {
+    const found = this.objects.need(ioas, 'ioas', 'no-such-ioas')
+    if (isRefusal(found)) return found
+    return accept({ ranges: found.table.ranges(), alignment: found.table.alignment })
+  }
+
+  /** IOAS_ALLOW_IOVAS: where addresses are chosen, and what no device may reserve. */
+  ioasAllow(ioas: ObjectId, ranges: readonly AddressRange[]): Outcome<undefined> {
+    const found = this.objects.need(ioas, 'ioas', 'no-such-ioas')
+    if (isRefusal(found)) return found
+    return found.table.allow(ranges.map(({ first, last }) => ({ start: first, last }))) ?? accept(undefined)
+  }
+
+  /** HWPT_ALLOC: a paging HWPT on an IOAS, or a nested one on a nest parent or a vIOMMU. */
   hwptAlloc(request: HwptRequest): Outcome<ObjectId> {
-    const device = this.objects.find(request.device, 'device')
-    if (device === undefined) return missing(request.device, 'DEVICE')
-    const table = this.objects.get(request.pageTable)
-    if (table === undefined) {
-      return refuse('EINVAL', 'no-such-page-table', `there is no object ${request.pageTable} to allocate on`)
-    }
-    if (table.kind === 'ioas') return this.allocPaging(request)
-    if (table.kind === 'viommu') return this.allocNested(request, device)
-    if (table.kind === 'paging-hwpt') {
-      return refuse('EOPNOTSUPP', 'nesting-through-viommu', 'on AMD a nested HWPT is allocated on a vIOMMU')
-    }
-    return refuse('EINVAL', 'not-a-page-table', `object ${request.pageTable} is a ${table.kind}`)
+    return allocateHwpt(this, request)
+  }
+
+  /** HWPT_SET_DIRTY_TRACKING. */
+  setDirtyTracking(hwpt: ObjectId, isOn: boolean): Outcome<undefined> {
+    return setDirtyTracking(this, hwpt, isOn)
+  }
+
+  /** HWPT_GET_DIRTY_BITMAP: sets bits in memory from an address on. */
+  readDirtyBitmap(request: DirtyRequest, bitmap: ByteSource, address = 0n): Outcome<undefined> {
+    return readDirtyBitmap(this, request, bitmap, address)
   }
 
   /** VIOMMU_ALLOC for the IOMMU that a device is behind. */
-  viommuAlloc(device: ObjectId, parent: ObjectId): Outcome<ObjectId> {
-    const bound = this.objects.find(device, 'device')
-    if (bound === undefined) return missing(device, 'DEVICE')
-    const hwpt = this.objects.find(parent, 'paging-hwpt')
-    if (hwpt === undefined) return missing(parent, 'paging HWPT')
-    const iommu = this.iommuOf(bound)
-    const made = this.shared.driver.createViommu(hwpt.domain, iommu)
-    if (!made.ok) return made
-    return accept(this.objects.add({ kind: 'viommu', parent, number: made.value, iommu }), made.effects)
+  viommuAlloc(request: ViommuAllocation): Outcome<ObjectId> {
+    return allocateViommu(this, request)
   }
 
   /** VDEVICE_ALLOC: the device's number in the guest. */
-  vdeviceAlloc(viommu: ObjectId, device: ObjectId, virtualId: number): Outcome<ObjectId> {
-    const owner = this.objects.find(viommu, 'viommu')
-    if (owner === undefined) return missing(viommu, 'vIOMMU')
-    const bound = this.objects.find(device, 'device')
-    if (bound === undefined) return missing(device, 'DEVICE')
-    if (this.iommuOf(bound) !== owner.iommu) return otherIommu(bound)
-    const all = this.objects.all('vdevice')
-    if (all.some(([, vdevice]) => vdevice.device === device)) {
-      return refuse('EEXIST', 'device-has-vdevice', `device ${bound.deviceId} has a vDEVICE already`)
-    }
-    if (all.some(([, vdevice]) => vdevice.viommu === viommu && vdevice.virtualId === virtualId)) {
-      return refuse('EEXIST', 'virtual-id-taken', `virtual ID ${virtualId} is taken in the vIOMMU`)
-    }
-    return accept(this.objects.add({ kind: 'vdevice', viommu, device, virtualId }))
+  vdeviceAlloc(viommu: ObjectId, device: ObjectId, virtualId: bigint): Outcome<ObjectId> {
+    return allocateVdevice(this, viommu, device, virtualId)
+  }
+
+  /** HW_QUEUE_ALLOC. */
+  hwQueueAlloc(request: HwQueueAllocation): Outcome<ObjectId> {
+    return allocateHwQueue(this, request)
   }
 
   /** VFIO_DEVICE_ATTACH_IOMMUFD_PT of a device that is not attached: to an IOAS or a HWPT. Returns the HWPT. */
-  attach(device: ObjectId, pageTable: ObjectId): Outcome<ObjectId> {
-    return attach(this.shared, this.objects, device, pageTable)
+  attach(device: ObjectId, pageTable: ObjectId, pasid = 0): Outcome<ObjectId> {
+    return attach(this, device, pageTable, pasid)
   }
 
   /** VFIO_DEVICE_ATTACH_IOMMUFD_PT of an attached device: moves it. Returns the HWPT. */
-  replace(device: ObjectId, pageTable: ObjectId): Outcome<ObjectId> {
-    return replace(this.shared, this.objects, device, pageTable)
+  replace(device: ObjectId, pageTable: ObjectId, pasid = 0): Outcome<ObjectId> {
+    return replace(this, device, pageTable, pasid)
   }
 
   /** VFIO_DEVICE_DETACH_IOMMUFD_PT: blocks the device. A device that is not attached stays so. */
-  detach(device: ObjectId): Outcome<undefined> {
-    return detach(this.shared, this.objects, device)
+  detach(device: ObjectId, pasid = 0): Outcome<undefined> {
+    return detach(this, device, pasid)
   }
 
-  /**
-   * HWPT_INVALIDATE on a vIOMMU with a guest's commands, two quad-words each.
-   *
-   * Linux 7.3 answers EOPNOTSUPP on AMD (gap U1); the entries here are the guest's own 16-byte commands, which the driver
-   * carries out under its own DomainIDs. They are handled in order; the first bad one stops the array.
-   */
-  invalidate(id: ObjectId, commands: readonly (readonly [bigint, bigint])[]): Outcome<GuestInvalidation> {
-    const object = this.objects.get(id)
-    if (object === undefined) return missing(id, 'vIOMMU or nested HWPT')
-    if (object.kind === 'nested-hwpt') {
-      return refuse(
-        'EOPNOTSUPP',
-        'invalidate-through-viommu',
-        'on AMD a guest invalidates through its vIOMMU',
-      )
-    }
-    if (object.kind !== 'viommu')
-      return refuse('EINVAL', 'not-invalidatable', `object ${id} is a ${object.kind}`)
-    return this.shared.driver.invalidateForGuest(object.number, commands)
+  /** HWPT_INVALIDATE on a vIOMMU or a nested HWPT. The first bad request stops the others. */
+  invalidate(id: ObjectId, requests: UserDataArray): Outcome<Invalidated> {
+    return invalidate(this, id, requests)
+  }
+
+  /** FAULT_QUEUE_ALLOC. */
+  faultQueueAlloc(): Outcome<ObjectId> {
+    const full = this.objects.whyFull()
+    return full ?? accept(this.objects.add({ kind: 'fault', users: 0, queue: FaultQueue.create() }))
+  }
+
+  /** Reads page requests: `pageFaultStruct`, whole groups, as many as fit. */
+  readFaults(fault: ObjectId, count: bigint): Outcome<Uint8Array> {
+    const found = this.objects.need(fault, 'fault', 'no-such-fault-queue')
+    return isRefusal(found) ? found : found.queue.read(count)
+  }
+
+  /** Answers page requests: `pageResponseStruct`. Returns the bytes that were taken. */
+  answerFaults(fault: ObjectId, answers: Uint8Array): Outcome<number> {
+    const found = this.objects.need(fault, 'fault', 'no-such-fault-queue')
+    if (isRefusal(found)) return found
+    return this.kernel.backend.transaction<number>(() => {
+      const done = found.queue.write(answers)
+      if (!done.ok) return done
+      for (const { group, code } of done.value.answered) {
+        const refused = answer(this, group, code)
+        if (refused !== undefined) return refused
+      }
+      return done.value.taken
+    })
+  }
+
+  /** VEVENTQ_ALLOC: `depth` events of a type at most. */
+  veventqAlloc(viommu: ObjectId, type: number, depth: number): Outcome<ObjectId> {
+    if (type === 0) return refuse('veventq-default-type', 'type 0 stands for no event queue')
+    if (depth === 0 || depth > mostEvents)
+      return refuse('veventq-depth', `a queue of ${depth} events, not 1 to ${mostEvents}`)
+    const found = this.objects.need(viommu, 'viommu', 'no-such-viommu')
+    if (isRefusal(found)) return found
+    if (this.eventQueue(viommu, type) !== undefined)
+      return refuse('veventq-exists', `vIOMMU ${viommu} has a queue for events of type ${type} already`)
+    const full = this.objects.whyFull()
+    const queue = EventQueue.create(depth)
+    return full ?? accept(this.objects.add({ kind: 'veventq', users: 0, viommu, type, queue }))
+  }
+
+  /** Reads events: each an `eventHeaderStruct` and its bytes, as many as fit. */
+  readEvents(veventq: ObjectId, count: bigint): Outcome<Uint8Array> {
+    const found = this.objects.need(veventq, 'veventq', 'no-such-veventq')
+    return isRefusal(found) ? found : found.queue.read(count)
+  }
+
+  /** A device's page request, from its driver. */
+  reportFault(device: ObjectId, fault: PageFault): Outcome<undefined> {
+    return this.kernel.backend.transaction<undefined>(() => reportFault(this, device, fault))
+  }
+
+  /** An event for the guest of a vIOMMU, from its driver. EOPNOTSUPP without a queue of the type: it is dropped. */
+  reportEvent(viommu: ObjectId, type: number, bytes: Uint8Array): Outcome<undefined> {
+    const queue = this.eventQueue(viommu, type)
+    if (queue === undefined) return refuse('no-event-queue', `vIOMMU ${viommu} has no queue of type ${type}`)
+    queue.report(bytes)
+    return accept(undefined)
   }
 
   /** IOMMU_DESTROY. EBUSY while anything refers to the object. */
   destroy(id: ObjectId): Outcome<undefined> {
     const object = this.objects.get(id)
-    if (object === undefined) return missing(id, 'object')
-    if (object.kind === 'device') return refuse('EBUSY', 'device-bound', 'a device goes when it is unbound')
-    const [user] = usersOf(this.objects, id)
-    if (user !== undefined) {
-      return refuse('EBUSY', 'object-in-use', `${object.kind} ${id} is used by object ${user}`)
-    }
-    const done = this.release(object)
-    if (done.ok) this.objects.remove(id)
+    if (object === undefined) return refuse('no-such-object', `there is no object ${id}`)
+    if (object.users > 0) return refuse('object-in-use', this.whyInUse(id, object))
+    const released = object.kind === 'selftest' ? this.unbind(object.device) : releaseObject(this, id, object)
+    if (!released.ok) return released
+    this.objects.remove(id)
+    if (this.compatibleIoas === id) this.compatibleIoas = undefined
+    return released
+  }
+
+  /**
+   * Closes `/dev/iommu`: unbinds its devices and destroys its objects. The context is of no use afterwards.
+   */
+  close(): Outcome<undefined> {
+    const done = this.kernel.backend.transaction<undefined>(() => {
+      for (const [id] of [...this.objects.all('selftest')]) this.closing(this.destroy(id))
+      for (const [id] of [...this.objects.all('device')]) this.closing(this.unbind(id))
+      while (this.objects.size > 0) {
+        const free = this.objects.entries().filter(([, { users }]) => users === 0)
+        if (free.length === 0)
+          throw new InternalError(`context ${this.number} has objects that hold each other`)
+        for (const [id, { users }] of free.reverse())
+          if (users === 0 && this.objects.get(id) !== undefined) this.closing(this.destroy(id))
+      }
+      return undefined
+    })
+    if (done.ok) this.kernel.contexts.delete(this.number)
     return done
   }
 
   /** The same context in a fork of its kernel. */
-  fork(shared: Shared): Context {
-    return new Context(shared, this.number, this.objects.fork())
+  fork(kernel: KernelState, memo: Map<object, object>): Context {
+    const objects = this.objects.fork(memo)
+    const fork = new Context(kernel, this.number, objects, this.regions.fork(), new Map(this.partialFaults))
+    fork.accounting = this.accounting
+    fork.compatibleIoas = this.compatibleIoas
+    return fork
   }
 
-  snapshot(): unknown {
-    return this.objects.snapshot()
+  snapshot(numbers: Map<object, number>): unknown {
+    const { objects, regions, accounting, compatibleIoas } = this
+    return [
+      ...[objects.snapshot(numbers), regions.snapshot(), [...this.partialFaults], accounting],
+      compatibleIoas ?? null,
+    ]
   }
 
-  private allocPaging({ pageTable, nestParent = false, guestEntry }: HwptRequest): Outcome<ObjectId> {
-    if (guestEntry !== undefined) {
-      return refuse('EOPNOTSUPP', 'data-on-ioas', 'a paging HWPT takes no driver data')
-    }
-    const { driver } = this.shared
-    const made = driver.transaction(() => {
-      const domain = driver.allocateHostTable({ nestParent })
-      if (!domain.ok) return domain
-      const copied = copyAreas(driver, this.objects, pageTable, domain.value)
-      return copied ?? domain.value
-    })
-    if (!made.ok) return made
-    const hwpt = {
-      kind: 'paging-hwpt',
-      ioas: pageTable,
-      domain: made.value,
-      nestParent,
-      automatic: false,
-    } as const
-    return accept(this.objects.add(hwpt), made.effects)
+  private closing(outcome: Outcome<unknown>): void {
+    if (!outcome.ok) throw new InternalError(`closing context ${this.number}: ${outcome.why}`)
   }
 
-  private allocNested(request: HwptRequest, device: BoundDevice): Outcome<ObjectId> {
-    const viommu = this.objects.find(request.pageTable, 'viommu')
-    if (viommu === undefined) return missing(request.pageTable, 'vIOMMU')
-    if (this.iommuOf(device) !== viommu.iommu) return otherIommu(device)
-    if (request.nestParent === true) {
-      return refuse('EOPNOTSUPP', 'nesting-is-one-level', 'a nested HWPT cannot be a nest parent')
-    }
-    if (request.guestEntry === undefined) {
-      return refuse('EOPNOTSUPP', 'guest-entry-required', 'a nested HWPT needs the guest device table entry')
-    }
-    if (request.guestEntry.length !== 4) {
-      return refuse('EINVAL', 'guest-entry-size', 'a guest device table entry has four quad-words')
-    }
-    const made = this.shared.driver.allocateNested(viommu.number, request.guestEntry)
-    if (!made.ok) return made
-    const hwpt = { kind: 'nested-hwpt', viommu: request.pageTable, domain: made.value } as const
-    return accept(this.objects.add(hwpt), made.effects)
+  private eventQueue(viommu: ObjectId, type: number): EventQueue | undefined {
+    for (const [, queue] of this.objects.all('veventq'))
+      if (queue.viommu === viommu && queue.type === type) return queue.queue
+    return undefined
   }
 
-  /** Gives back what an object holds in the driver. */
-  private release(object: IommufdObject): Outcome<undefined> {
-    const { driver } = this.shared
-    if (object.kind === 'paging-hwpt' || object.kind === 'nested-hwpt')
-      return driver.freeDomain(object.domain)
-    if (object.kind === 'viommu') return driver.destroyViommu(object.number)
-    return accept(undefined)
-  }
-
-  private iommuOf({ deviceId }: BoundDevice): number {
-    return this.shared.driver.device(deviceId)?.iommu ?? 0
+  private whyInUse(id: ObjectId, object: IommufdObject): string {
+    const name = `${kindNames[object.kind]} ${id}`
+    if (object.kind === 'device' || object.kind === 'access') return `${name} is held by its driver`
+    for (const [user, other] of this.objects.entries())
+      if (referencesOf(other).includes(id)) return `${name} is used by object ${user}`
+    return `${name} is open or mapped`
   }
 }
-
-const missing = (id: ObjectId, what: string): Refusal =>
-  refuse('ENOENT', 'no-such-object', `${id} names no ${what}`)
-
-const otherIommu = ({ deviceId }: BoundDevice): Refusal =>
-  refuse('EINVAL', 'other-iommu', `device ${deviceId} is behind another IOMMU than the vIOMMU's`)

@@ -1,27 +1,43 @@
 /**
- * Linux `/dev/iommu` over the modelled driver: objects, calls, errnos, lifetimes.
+ * Linux `/dev/iommu` over a modelled IOMMU: objects, calls, errnos, lifetimes, and the binary interface.
  *
  * @packageDocumentation
  */
+export { amdEventQueueType, amdHwInfoType, amdViommuType } from './amd/abi.js'
+export { AmdBackend } from './amd/amd-backend.js'
+export type { AmdBackendOptions } from './amd/amd-backend.js'
+export { featuresOfHwInfo, guestCommandArray, guestEntryData } from './amd/guest-data.js'
 export { Context } from './context.js'
-export type { HwptRequest, MapRequest } from './context.js'
+export type { AccountingMode } from './context.js'
 export { Iommufd } from './iommufd.js'
-export type { GroupRule, Shared } from './iommufd.js'
+export type { IommufdOptions } from './iommufd.js'
+export type { GroupRule } from './kernel-state.js'
+export { Kernel } from './file/kernel.js'
+export type { KernelOptions } from './file/kernel.js'
+export type { HwptRequest } from './hwpt/allocate.js'
+export type { DirtyRequest } from './hwpt/dirty-bitmap.js'
+export { hwptFlags } from './hwpt/hwpt-flags.js'
+export { mapFlags } from './ioas/map.js'
+export type { CopyRequest, MappedMemory, MapRequest } from './ioas/map.js'
 export type {
+  AccessObject,
   BoundDevice,
+  FaultObject,
+  Hwpt,
+  HwQueue,
   Ioas,
-  IoasArea,
   IommufdObject,
   NestedHwpt,
   ObjectId,
+  ObjectKind,
   PagingHwpt,
+  Selftest,
   Vdevice,
+  Veventq,
   Viommu,
-} from './object.js'
-export { reservedRegions } from './reserved-region.js'
-export type { ReservedRegion } from './reserved-region.js'
-export type { Effect, Errno, GuestInvalidation, Outcome, Refusal } from '@nestwalk/driver'
-export { errnoNumbers } from './outcome.js'
+} from './object/object.js'
+export { accept, errnoNumbers, refuse } from './outcome.js'
+export type { Accepted, Errno, Outcome, Refusal } from './outcome.js'
 export type {
   FileResult,
   IoctlCall,
@@ -41,4 +57,22 @@ export type {
   PhysicalRun,
   PinFailure,
 } from './process.js'
-export type { Region } from './backend.js'
+export { physicalMemory } from './page-source.js'
+export { eventHeaderStruct } from './queue/event-queue.js'
+export { pageFaultStruct, pageResponseStruct } from './queue/fault-queue.js'
+export { rules } from './rules/rules.js'
+export type { RuleName } from './rules/rules.js'
+export type { CallName, Rule } from './rules/rule.js'
+export { driverData, driverDataArray } from './user-data.js'
+export type { ViommuAllocation } from './viommu/allocate.js'
+export type { HwQueueAllocation } from './viommu/hw-queue.js'
+export type {
+  AddressRange,
+  BackendDevice,
+  IommuBackend,
+  PageFault,
+  Region,
+  UserData,
+  UserDataArray,
+} from './backend.js'
+export type { Effect, GuestInvalidation } from '@nestwalk/driver'

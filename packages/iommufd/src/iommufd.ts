@@ -3,62 +3,111 @@
  *
  * @packageDocumentation
  */
-import type { Driver } from '@nestwalk/driver'
+import type { IommuBackend, Report } from './backend.js'
 import { Context } from './context.js'
-import { ObjectTable } from './object.js'
+import { PinAccounts } from './io-pagetable/pin-accounts.js'
+import type { GroupRule, KernelState } from './kernel-state.js'
+import { accept } from './outcome.js'
+import type { Outcome } from './outcome.js'
+import { viommuWithNumber } from './viommu/allocate.js'
 
-/** How the members of a group move. */
-export type GroupRule =
-  /** As Linux: all members of a group are attached alike, and move together. */
-  | 'whole-group'
-  /** Each member may be attached to a domain of its own, as a guest sees them (gap U16). */
-  | 'per-member'
-
-/** What contexts of one kernel share. */
-export interface Shared {
-  readonly driver: Driver
-  readonly groupRule: GroupRule
-  /** Context that owns a group's DMA, by group. */
-  readonly owners: Map<number, number>
-  /** By number. */
-  readonly contexts: Context[]
+export interface IommufdOptions {
+  readonly groupRule?: GroupRule
+  /** Asked at each step that may fail: fault injection. A fork has none. */
+  readonly shouldFail?: () => boolean
 }
 
 /** See the file's comment. */
 export class Iommufd {
-  private constructor(private readonly shared: Shared) {}
+  /** Contexts are numbered from 0. */
+  private constructor(
+    private readonly state: KernelState,
+    private nextContext: number,
+  ) {}
 
-  static create(driver: Driver, options: { readonly groupRule?: GroupRule } = {}): Iommufd {
-    const { groupRule = 'whole-group' } = options
-    return new Iommufd({ driver, groupRule, owners: new Map(), contexts: [] })
+  static create(backend: IommuBackend, options: IommufdOptions = {}): Iommufd {
+    const { groupRule = 'whole-group', shouldFail } = options
+    const state: KernelState = {
+      ...{ backend, accounts: PinAccounts.create(), groupRule, owners: new Map(), contexts: new Map() },
+      ...(shouldFail === undefined ? {} : { shouldFail }),
+    }
+    return new Iommufd(state, 0)
   }
-
-  /** Opens `/dev/iommu`: a new, empty context. Contexts are numbered from 0. */
+  /** Opens `/dev/iommu`: a new, empty context. */
   open(): Context {
-    const { contexts } = this.shared
-    const context = new Context(this.shared, contexts.length, ObjectTable.create())
-    contexts.push(context)
+    const context = Context.create(this.state, this.nextContext)
+    this.state.contexts.set(context.number, context)
+    this.nextContext += 1
     return context
   }
 
-  /** The context with a number, in this kernel rather than in the one it was forked from. */
+  get backend(): IommuBackend {
+    return this.state.backend
+  }
+
+  /** The open context with a number, in this kernel rather than in the one it was forked from. */
   context(number: number): Context | undefined {
-    return this.shared.contexts[number]
+    return this.state.contexts.get(number)
+  }
+
+  /** The open contexts. */
+  get contexts(): Iterable<Context> {
+    return this.state.contexts.values()
+  }
+
+  /** Pages that are pinned (VmPin) and that count as locked (VmLck). */
+  get accounts(): PinAccounts {
+    return this.state.accounts
+  }
+
+  /** Hands what the IOMMUs have reported to the queues that it is for. What nobody waits for is dropped. */
+  deliverReports(): Outcome<undefined> {
+    const { backend, contexts } = this.state
+    return backend.transaction<undefined>(() => {
+      const reports = backend.takeReports()
+      if (!reports.ok) return reports
+      for (const report of reports.value) {
+        for (const context of contexts.values()) {
+          const done = deliver(context, report)
+          if (!done.ok) return done
+        }
+      }
+      return undefined
+    })
   }
 
   /** The same kernel over a fork of its driver. */
-  fork(driver: Driver): Iommufd {
-    const { groupRule, owners, contexts } = this.shared
-    const shared: Shared = { driver, groupRule, owners: new Map(owners), contexts: [] }
-    for (const context of contexts) shared.contexts.push(context.fork(shared))
-    return new Iommufd(shared)
+  fork(backend: IommuBackend): Iommufd {
+    const { accounts, groupRule, owners, contexts } = this.state
+    const state: KernelState = {
+      ...{ backend, accounts: accounts.fork(), groupRule },
+      ...{ owners: new Map(owners), contexts: new Map<number, Context>() },
+    }
+    const memo = new Map<object, object>()
+    for (const [number, context] of contexts) state.contexts.set(number, context.fork(state, memo))
+    return new Iommufd(state, this.nextContext)
   }
 
   /** What the future depends on besides the driver, as plain data in a fixed order. */
   snapshot(): unknown {
+    const { owners, contexts, accounts } = this.state
+    const numbers = new Map<object, number>()
     return [
-      [...this.shared.owners].sort(([a], [b]) => a - b),
-      this.shared.contexts.map((context) => context.snapshot()),
+      [...owners].sort(([a], [b]) => a - b),
+      [...contexts].map(([number, context]) => [number, context.snapshot(numbers)]),
+      accounts.snapshot(),
     ]
   }
+}
+
+/** Hands a report to a context, if it is for one of its devices or vIOMMUs. */
+function deliver(context: Context, report: Report): Outcome<undefined> {
+  if (report.kind === 'fault') {
+    const device = context.deviceObject(report.deviceId)
+    return device === undefined ? accept(undefined) : context.reportFault(device, report.fault)
+  }
+  const viommu = viommuWithNumber(context, report.viommu)
+  // An event that nobody has a queue for is dropped.
+  if (viommu !== undefined) context.reportEvent(viommu[0], report.type, report.bytes)
+  return accept(undefined)
 }

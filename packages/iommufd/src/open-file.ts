@@ -6,6 +6,7 @@
  * @packageDocumentation
  */
 import type { Region } from './backend.js'
+import type { Dmabuf } from './io-pagetable/dmabuf.js'
 import type { Errno } from './outcome.js'
 import type { CallingProcess } from './process.js'
 
@@ -55,6 +56,8 @@ export interface MmapRequest {
 
 /** The kernel's `struct file`, however many descriptors stand for it. */
 export interface OpenFile {
+  /** The memory that the file is, where it is a dma-buf. */
+  readonly dmabuf?: Dmabuf
   ioctl(call: IoctlCall): FileResult
   /** read(2) when `offset` is -1, else pread(2). */
   read(process: CallingProcess<OpenFile>, count: bigint, offset: bigint): FileResult

@@ -10,7 +10,7 @@ import type { Spa } from '@nestwalk/bits'
 import { Driver, InternalError } from '@nestwalk/driver'
 import type { DomainIdPolicy, Effect, Outcome } from '@nestwalk/driver'
 import { Iommu, SparseMemory } from '@nestwalk/hardware'
-import { Iommufd } from '@nestwalk/iommufd'
+import { AmdBackend, Iommufd } from '@nestwalk/iommufd'
 import type { GroupRule } from '@nestwalk/iommufd'
 import { hasCommands, nextCommandOf } from './command-ring-view.js'
 import { FreshView, refused } from './fresh-view.js'
@@ -70,7 +70,8 @@ export class Machine {
     })
     const driver = must(made)
     const fresh = FreshView.create(memory, freshPage)
-    const iommufd = Iommufd.create(driver, { groupRule: options.groupRule ?? 'per-member' })
+    const backend = AmdBackend.create(driver, { extensions: true })
+    const iommufd = Iommufd.create(backend, { groupRule: options.groupRule ?? 'per-member' })
     const vms: VirtualMachine[] = []
     const machine = new Machine(
       { spec, memory, iommu, driver, iommufd, vms, fresh },
@@ -194,7 +195,8 @@ export class Machine {
     const memory = this.parts.memory.fork()
     const iommu = this.parts.iommu.forkOnto(memory)
     const driver = this.parts.driver.fork({ ports: [iommu], memory })
-    const iommufd = this.parts.iommufd.fork(driver)
+    const backend = AmdBackend.create(driver, { extensions: true })
+    const iommufd = this.parts.iommufd.fork(backend)
     const vms = this.parts.vms.map((vm) => vm.fork(memory, iommufd))
     const fresh = this.parts.fresh.forkOnto(memory)
     return new Machine({ spec: this.parts.spec, memory, iommu, driver, iommufd, vms, fresh }, this.pending)

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import type { Outcome } from '@nestwalk/driver'
+import type { Outcome } from '@nestwalk/iommufd'
 
 /** A scenario asked for something that the kernel refuses. */
 export class RefusedError extends Error {

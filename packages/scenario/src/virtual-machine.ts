@@ -8,10 +8,11 @@
 import { gpa, spa } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
 import { Driver } from '@nestwalk/driver'
-import type { DomainNumber, Effect, Outcome } from '@nestwalk/driver'
+import type { DomainNumber, Effect } from '@nestwalk/driver'
 import { GuestMemory } from '@nestwalk/hardware'
 import type { SparseMemory } from '@nestwalk/hardware'
-import type { Context, Iommufd, ObjectId } from '@nestwalk/iommufd'
+import { amdViommuType, hwptFlags } from '@nestwalk/iommufd'
+import type { Context, Iommufd, ObjectId, Outcome } from '@nestwalk/iommufd'
 import { VirtualIommu } from '@nestwalk/viommu'
 import type { GuestDevice } from '@nestwalk/viommu'
 import { must } from './must.js'
@@ -89,10 +90,13 @@ export class VirtualMachine {
         writeable: true,
       }),
     )
-    const parent = call(context.hwptAlloc({ device: first.device, pageTable: ioas, nestParent: true }))
+    const parent = call(
+      context.hwptAlloc({ device: first.device, pageTable: ioas, flags: hwptFlags.nestParent }),
+    )
     for (const { device } of devices) call(context.attach(device, parent))
-    const viommuId = call(context.viommuAlloc(first.device, parent))
-    for (const { device, virtualId } of devices) call(context.vdeviceAlloc(viommuId, device, virtualId))
+    const viommuId = call(context.viommuAlloc({ device: first.device, parent, type: amdViommuType }))
+    for (const { device, virtualId } of devices)
+      call(context.vdeviceAlloc(viommuId, device, BigInt(virtualId)))
     const viommu = must(
       VirtualIommu.create({ context, memory, words: host.words, viommu: viommuId, parent, devices }),
     )
@@ -120,7 +124,7 @@ export class VirtualMachine {
   get hostTable(): DomainNumber {
     const hwpt = this.parts.context.object(this.parts.parent)
     if (hwpt?.kind !== 'paging-hwpt') throw new RangeError(`${this.name} lost its nest parent`)
-    return hwpt.domain
+    return hwpt.domain.number
   }
 
   /** DeviceID that the guest knows a device by; `undefined` if the device is not its own. */

@@ -24,6 +24,7 @@ import type {
   Memory,
   Words,
 } from '@nestwalk/hardware'
+import { featuresOfHwInfo, guestCommandArray, guestEntryData } from '@nestwalk/iommufd'
 import type { Context, Effect, Errno, ObjectId, Outcome } from '@nestwalk/iommufd'
 import {
   commandHardwareError,
@@ -116,7 +117,7 @@ export class VirtualIommu implements IommuPort {
     if (first === undefined) throw new RangeError('a virtual IOMMU needs at least one device')
     const info = options.context.hwInfo(first.device)
     if (!info.ok) return info
-    const features = featuresOf(guestFeatures(info.value))
+    const features = featuresOf(guestFeatures(featuresOfHwInfo(info.value.bytes)))
     const file = RegisterFile.create(options.words, features)
     const pci = PciFunction.create(options.words, { features })
     const tasks = options.devices.map(({ virtualId }): Task => ({ do: 'configure', virtualId }))
@@ -242,7 +243,7 @@ export class VirtualIommu implements IommuPort {
       case 'destroy':
         return this.destroy(task.hwpt)
       case 'invalidate': {
-        const done = this.options.context.invalidate(this.options.viommu, [task.words])
+        const done = this.options.context.invalidate(this.options.viommu, guestCommandArray([task.words]))
         return this.result('forward the invalidation', done)
       }
       case 'invalidate-all': {
@@ -289,7 +290,11 @@ export class VirtualIommu implements IommuPort {
     if (old?.entry.every((word, i) => word === wanted.entry[i]) === true)
       return done('the entry is as before')
     const { context, viommu } = this.options
-    const made = context.hwptAlloc({ device: device.device, pageTable: viommu, guestEntry: wanted.entry })
+    const made = context.hwptAlloc({
+      device: device.device,
+      pageTable: viommu,
+      data: guestEntryData(wanted.entry),
+    })
     if (!made.ok) {
       // What the kernel refuses, hardware would refuse too: the device stays blocked.
       this.queueAttach(device.virtualId, undefined, undefined, old)
@@ -321,7 +326,7 @@ export class VirtualIommu implements IommuPort {
     else this.nested.set(virtualId, nested)
     if (to === undefined) return this.result('block the device', context.detach(device.device))
     const bound = context.object(device.device)
-    const isAttached = bound?.kind === 'device' && bound.attachedTo !== undefined
+    const isAttached = bound?.kind === 'device' && bound.attachments.has(0)
     const moved = isAttached ? context.replace(device.device, to) : context.attach(device.device, to)
     if (!moved.ok) {
       // Without a place to go the device is blocked, and a nested HWPT made for it is of no use.

@@ -7,7 +7,7 @@ import { Driver, runEffects, viommuMap } from '@nestwalk/driver'
 import type { DomainIdPolicy } from '@nestwalk/driver'
 import { GuestMemory, Iommu, load64, SparseMemory, store64 } from '@nestwalk/hardware'
 import type { Translation } from '@nestwalk/hardware'
-import { Iommufd } from '@nestwalk/iommufd'
+import { AmdBackend, amdViommuType, hwptFlags, Iommufd } from '@nestwalk/iommufd'
 import type { Context, Effect, GroupRule, ObjectId, Outcome } from '@nestwalk/iommufd'
 import { expect } from 'vitest'
 import { VirtualIommu } from '../src/index.js'
@@ -136,7 +136,9 @@ export class Vm {
     run(made)
     for (const hostId of hostIds.values()) run(driver.probe(hostId, 1))
     for (let i = 0; i < (options.tablesBefore ?? 0); i++) run(driver.allocateHostTable())
-    const iommufd = Iommufd.create(driver, { groupRule: options.groupRule ?? 'per-member' })
+    const iommufd = Iommufd.create(AmdBackend.create(driver, { extensions: true }), {
+      groupRule: options.groupRule ?? 'per-member',
+    })
     const context = iommufd.open()
     const devices = [...hostIds].map(([virtualId, hostId]) => ({
       virtualId,
@@ -147,8 +149,8 @@ export class Vm {
     const slot = { gpa: gpa(0n), length: memoryBytes, spa: spa(firstSpa) }
     const rights = { readable: true, writeable: true }
     run(context.ioasMap({ ioas, iova: slot.gpa, memory: slot.spa, length: slot.length, ...rights }))
-    const parent = run(context.hwptAlloc({ device, pageTable: ioas, nestParent: true }))
-    const viommuId = run(context.viommuAlloc(device, parent))
+    const parent = run(context.hwptAlloc({ device, pageTable: ioas, flags: hwptFlags.nestParent }))
+    const viommuId = run(context.viommuAlloc({ device, parent, type: amdViommuType }))
     const guest = new GuestMemory(memory, [slot])
     const words = memory.words
     const viommu = run(
@@ -303,7 +305,8 @@ export class Vm {
     for (let id = 1; id < 64; id++) {
       const object = this.context.object(id)
       if (object?.kind !== 'device' || object.deviceId !== hostIds.get(virtualId)) continue
-      return object.attachedTo === this.parent ? 'parent' : object.attachedTo
+      const to = object.attachments.get(0)
+      return to === this.parent ? 'parent' : to
     }
     return undefined
   }
@@ -324,7 +327,7 @@ export class Vm {
     const memory = this.parts.memory.fork()
     const iommu = this.parts.iommu.forkOnto(memory)
     const driver = this.driver.fork({ ports: [iommu], memory })
-    const iommufd = this.parts.iommufd.fork(driver)
+    const iommufd = this.parts.iommufd.fork(AmdBackend.create(driver, { extensions: true }))
     const guest = this.parts.guest.forkOnto(memory)
     const viommu = this.viommu.fork({ context: iommufd.context(0)!, memory: guest, words: memory.words })
     return new Vm({ ...this.parts, memory, iommu, driver, iommufd, guest, viommu })
