@@ -9,94 +9,35 @@
 import type { AddressRange, DomainNumber, PagingDomain } from '../backend.js'
 import { accept, isRefusal, refuse } from '../outcome.js'
 import type { Outcome, Refusal } from '../outcome.js'
-import type { PageSource } from '../process.js'
 import { createArea, lastAddress, partOf } from './area.js'
 import type { Area, AreaPart } from './area.js'
+import { AttachedAccesses } from './attached-access.js'
+import type { AttachedAccess } from './attached-access.js'
 import { coverage, cutArea } from './area-parts.js'
-import { DmabufPages } from './dmabuf.js'
+import { changeProcess } from './change-process.js'
 import type { Dmabuf, DmabufImporter } from './dmabuf.js'
-import { mapAreas, unmapAreas } from './domain-mapping.js'
+import { DomainSet, smallestPage } from './domain-set.js'
 import { IovaSpace } from './iova-space.js'
-import { holdAreas, releaseAreas } from './holding.js'
-import { Pages } from './pages.js'
-import type { PinCharge } from './pin-accounts.js'
+import type { AreaView, CopyAreas, MapDmabuf, MapSource, Placement } from './map-request.js'
+import { partOfDmabuf, partOfSource } from './mapped-part.js'
+import type { Pages } from './pages.js'
 import type { PinEnvironment } from './pin-environment.js'
 import { selectAreas } from './unmapping.js'
 import type { Unmapped } from './unmapping.js'
-import { changeProcess } from './change-process.js'
 
+export type { AreaView, CopyAreas, MapDmabuf, MapSource } from './map-request.js'
 export type { Unmapped }
 
 const pageBytes = 4096n
 
-/** An IOAS keeps no more areas than this. */
-export const areaLimit = 1 << 20
-
-/** An area, as others see it. */
-export interface AreaView {
-  readonly iova: bigint
-  readonly length: bigint
-  readonly readable: boolean
-  readonly writeable: boolean
-}
-
-/** How memory is mapped. */
-interface Placement {
-  readonly length: bigint
-  /** `undefined`: the lowest that is free. */
-  readonly iova: bigint | undefined
-  readonly readable: boolean
-  readonly writeable: boolean
-}
-
-/** IOAS_MAP and IOAS_MAP_FILE. */
-export interface MapSource extends Placement {
-  /** Its page 0 holds the first byte. */
-  readonly source: PageSource
-  readonly startInPage: number
-  /** Address of the first byte, or its offset in the file. */
-  readonly startAddress: bigint
-  readonly isFile: boolean
-  readonly charge: PinCharge
-}
-
-/** IOAS_MAP_FILE of a dma-buf. */
-export interface MapDmabuf extends Placement {
-  readonly dmabuf: Dmabuf
-  /** First byte. */
-  readonly start: bigint
-}
-
-/** IOAS_COPY. */
-export interface CopyAreas {
-  readonly from: bigint
-  readonly length: bigint
-  /** `undefined`: the lowest that is free. */
-  readonly to: bigint | undefined
-  readonly readable: boolean
-  readonly writeable: boolean
-}
-
-/** An access, as the IOAS that it is on sees it. */
-export interface AttachedAccess {
-  /** What all areas must be aligned to. */
-  readonly alignment: bigint
-  /** Of the kernel's own: its areas are locked, and it is not told of an unmapping. */
-  readonly isInternal: boolean
-  unmapped(env: PinEnvironment, first: bigint, length: bigint): void
-  fork(memo: Map<object, object>): AttachedAccess
-}
-
 /** See the file's comment. */
 export class IoPagetable implements DmabufImporter {
   #space = IovaSpace.create()
-  #domains: readonly PagingDomain[] = []
-  #accesses: readonly AttachedAccess[] = []
+  #domains = DomainSet.create()
+  #accesses = AttachedAccesses.create()
   #isHugePagesOn = true
 
   static readonly changeProcess = changeProcess
-
-  private constructor() {}
 
   static create(): IoPagetable {
     return new IoPagetable()
@@ -108,14 +49,14 @@ export class IoPagetable implements DmabufImporter {
     if (known !== undefined) return known as IoPagetable
     const forked = new IoPagetable()
     memo.set(this, forked)
-    forked.#domains = this.#domains
+    forked.#domains = this.#domains.fork()
     forked.#isHugePagesOn = this.#isHugePagesOn
     forked.#space = this.#space.fork((area) => {
       const memory = area.memory.fork(memo)
       if (memory.kind === 'dmabuf') memory.dmabuf.imported(forked)
       return { ...area, memory }
     })
-    forked.#accesses = this.#accesses.map((access) => access.fork(memo))
+    forked.#accesses = this.#accesses.fork(memo)
     return forked
   }
 
@@ -128,7 +69,7 @@ export class IoPagetable implements DmabufImporter {
     return {
       alignment: this.alignment,
       isHugePagesOn: this.#isHugePagesOn,
-      domains: this.#domains.map(({ number }) => number),
+      domains: this.domains,
       allowed: this.#space.allowed.map(({ first, last }) => [first, last]),
       reserved: this.#space.reserved.snapshot(),
       areas: Array.from(this.#space.areas, ({ memory, ...area }) => {
@@ -159,7 +100,7 @@ export class IoPagetable implements DmabufImporter {
   }
 
   get domains(): readonly DomainNumber[] {
-    return this.#domains.map(({ number }) => number)
+    return this.#domains.numbers
   }
 
   /** All areas that a range meets, in order. */
@@ -202,29 +143,14 @@ export class IoPagetable implements DmabufImporter {
 
   /** Maps memory of a process or a file. Returns where. */
   mapSource(env: PinEnvironment, request: MapSource): Outcome<bigint> {
-    const { source, startInPage, startAddress, length, isFile, writeable, charge } = request
-    if (isFile && length === 0n) return refuse('map-length', 'there is nothing to map')
-    if (startAddress + length - (isFile ? 1n : 0n) > lastAddress)
-      return refuse('memory-wraps', `0x${startAddress.toString(16)} is too high for the length`)
-    if (length === 0n || length > lastAddress - pageBytes)
-      return refuse('map-length', `${length.toString()} bytes cannot be mapped`)
-    const start = startAddress - BigInt(startInPage)
-    const memory = Pages.create({ source, startAddress: start, isFile, writeable, charge })
-    return this.#map(env, [{ memory, firstPage: 0, offset: startInPage, length }], request)
+    const part = partOfSource(request)
+    return isRefusal(part) ? part : this.#map(env, [part], request)
   }
 
   /** Maps a part of a dma-buf. Returns where. */
   mapDmabuf(env: PinEnvironment, request: MapDmabuf): Outcome<bigint> {
-    const { dmabuf, start, length, writeable } = request
-    if (length === 0n) return refuse('map-length', 'there is nothing to map')
-    if (start + length - 1n > lastAddress)
-      return refuse('memory-wraps', `0x${start.toString(16)} is too high for the length`)
-    if (start + length > BigInt(dmabuf.pages) * pageBytes)
-      return refuse('dmabuf-range', `the dma-buf has ${dmabuf.pages} pages`)
-    if (dmabuf.isRevoked) return refuse('dmabuf-revoked', 'the dma-buf is taken back')
-    const memory = DmabufPages.create(dmabuf, writeable)
-    const part = { memory, firstPage: Number(start / pageBytes), offset: Number(start % pageBytes), length }
-    return this.#map(env, [part], request)
+    const part = partOfDmabuf(request)
+    return isRefusal(part) ? part : this.#map(env, [part], request)
   }
 
   /** Why a range cannot be copied, whatever the target. EINVAL, EOVERFLOW, ENOENT. */
@@ -279,7 +205,7 @@ export class IoPagetable implements DmabufImporter {
     const { areas, alignment } = this.#space
     const area = areas.at(last)
     if (area === undefined || last === area.first || last === area.last) return undefined
-    const isMappedHuge = this.#isHugePagesOn && this.#domains.length > 0
+    const isMappedHuge = this.#isHugePagesOn && !this.#domains.isEmpty
     const parts = cutArea(area, last, { alignment, isMappedHuge })
     if (isRefusal(parts)) return parts
     areas.remove(area)
@@ -290,7 +216,7 @@ export class IoPagetable implements DmabufImporter {
   /** OPTION HUGE_PAGES. Off: areas are aligned to pages, and mapped by pages of the processor. EINVAL, EADDRINUSE. */
   setHugePages(isOn: boolean): Refusal | undefined {
     if (isOn === this.#isHugePagesOn) return undefined
-    if (!isOn && this.#domains.length > 0 && !this.isEmpty)
+    if (!isOn && !this.#domains.isEmpty && !this.isEmpty)
       return refuse('huge-pages-in-use', 'there are areas in a page table')
     this.#isHugePagesOn = isOn
     const refused = this.#align()
@@ -300,8 +226,7 @@ export class IoPagetable implements DmabufImporter {
 
   /** Puts a domain on the IOAS: what it cannot map is reserved for `owner`, and all areas are mapped. EINVAL, EADDRINUSE, and as mapping. */
   addDomain(env: PinEnvironment, domain: PagingDomain, owner: number): Outcome<undefined> {
-    if (this.domains.includes(domain.number)) throw new RangeError(`domain ${domain.number} is here already`)
-    const smallest = domain.pageSizes & -domain.pageSizes
+    const smallest = smallestPage(domain)
     if (smallest > pageBytes)
       return refuse('domain-page-size', `the smallest page has ${smallest.toString()} bytes`)
     const alignment = this.alignment
@@ -310,11 +235,8 @@ export class IoPagetable implements DmabufImporter {
     const refused =
       (smallest > alignment ? this.#space.align(smallest) : undefined) ??
       this.#reserveOutside(domain.aperture, owner)
-    const done = refused ?? this.#fill(env, domain.number)
-    if (done.ok) {
-      this.#domains = [...this.#domains, domain]
-      return done
-    }
+    const done = refused ?? this.#domains.add(env, domain, [...this.#space.areas], this.#isHugePagesOn)
+    if (done.ok) return done
     reserved.keep(before)
     this.#space.align(alignment)
     return done
@@ -322,12 +244,8 @@ export class IoPagetable implements DmabufImporter {
 
   /** Takes a domain off: its areas are unmapped, and pages that nobody uses are let go. */
   removeDomain(env: PinEnvironment, domain: DomainNumber, owner: number): Outcome<undefined> {
-    if (!this.domains.includes(domain)) throw new RangeError(`domain ${domain} is not here`)
-    const areas = [...this.#space.areas]
-    const done = unmapAreas(env, [domain], areas)
+    const done = this.#domains.remove(env, domain, [...this.#space.areas])
     if (!done.ok) return done
-    this.#domains = this.#domains.filter(({ number }) => number !== domain)
-    if (this.#domains.length === 0) releaseAreas(env, areas)
     this.releaseReserved(owner)
     this.#align()
     return done
@@ -335,15 +253,14 @@ export class IoPagetable implements DmabufImporter {
 
   /** An access comes. EADDRINUSE: areas are not aligned as it needs. */
   addAccess(access: AttachedAccess): Refusal | undefined {
-    const before = this.#accesses
-    this.#accesses = [...before, access]
+    this.#accesses.add(access)
     const refused = this.#align()
-    if (refused !== undefined) this.#accesses = before
+    if (refused !== undefined) this.#accesses.remove(access)
     return refused
   }
 
   removeAccess(access: AttachedAccess): void {
-    this.#accesses = this.#accesses.filter((each) => each !== access)
+    this.#accesses.remove(access)
     this.#align()
   }
 
@@ -352,7 +269,7 @@ export class IoPagetable implements DmabufImporter {
     const areas = Array.from(this.#space.areas).filter(
       ({ memory }) => memory.kind === 'dmabuf' && memory.dmabuf === dmabuf,
     )
-    const done = unmapAreas(env, this.domains, areas)
+    const done = this.#domains.unmap(env, areas)
     if (!done.ok) return done
     for (const { memory } of areas) if (memory.kind === 'dmabuf') memory.isRevoked = true
     return undefined
@@ -375,7 +292,7 @@ export class IoPagetable implements DmabufImporter {
   }
 
   #map(env: PinEnvironment, parts: readonly AreaPart[], placement: Placement): Outcome<bigint> {
-    const first = this.#place(parts, placement)
+    const first = this.#space.place(parts, placement)
     if (isRefusal(first)) return first
     let iova = first
     const areas = parts.map((part) => {
@@ -383,7 +300,7 @@ export class IoPagetable implements DmabufImporter {
       iova += part.length
       return area
     })
-    const done = this.#domains.length === 0 ? accept(undefined) : this.#mapHeld(env, areas)
+    const done = this.#domains.map(env, areas, this.#isHugePagesOn)
     if (!done.ok) return done
     for (const area of areas) {
       this.#space.areas.add(area)
@@ -392,57 +309,21 @@ export class IoPagetable implements DmabufImporter {
     return accept(first, done.effects)
   }
 
-  #mapHeld(env: PinEnvironment, areas: readonly Area[]): Outcome<undefined> {
-    const refused = holdAreas(env, areas)
-    if (refused !== undefined) return refused
-    const done = mapAreas(env, this.domains, areas, this.#isHugePagesOn)
-    if (!done.ok) releaseAreas(env, areas)
-    return done
-  }
-
-  /** Where memory goes, if it may go there. */
-  #place(parts: readonly AreaPart[], { length, iova, writeable }: Placement): bigint | Refusal {
-    const [start] = parts
-    if (start === undefined || this.#space.areas.size + parts.length > areaLimit)
-      return refuse('area-limit', `there are ${this.#space.areas.size} areas`)
-    if (!this.#space.isAligned(length))
-      return refuse('map-length-alignment', `the length is not a multiple of ${this.alignment.toString()}`)
-    const address = start.memory.startAddress + BigInt(start.firstPage) * pageBytes + BigInt(start.offset)
-    const first = iova ?? this.#space.choose(address, length)
-    if (isRefusal(first)) return first
-    const taken = iova === undefined ? undefined : this.#space.whyNotAt(iova, length)
-    if (taken !== undefined) return taken
-    for (const { memory, offset } of parts) {
-      if (writeable && !memory.writeable)
-        return refuse('copy-not-writeable', 'the memory was mapped to be read only')
-      if (!this.#space.isAligned(BigInt(offset)))
-        return refuse('memory-alignment', `the memory begins at byte ${offset} of a page`)
-    }
-    return first
-  }
-
   #unmap(env: PinEnvironment, first: bigint, last: bigint): Outcome<Unmapped> {
     const { areas, stopped } = selectAreas(
       this.#space.areas.in(first, last),
       { first, last },
-      (start, length) => this.#tellAccesses(env, start, length),
+      (start, length) => this.#accesses.tellUnmapped(env, start, length),
     )
     if (areas.length === 0 && stopped !== undefined) return stopped
-    const done = unmapAreas(env, this.domains, areas)
+    const done = this.#domains.unmap(env, areas)
     if (!done.ok) return done
     for (const area of areas) {
       this.#space.areas.remove(area)
       if (area.memory.kind === 'dmabuf') area.memory.dmabuf.dropped(this)
     }
-    if (this.#domains.length > 0) releaseAreas(env, areas)
     const bytes = areas.reduce((sum, area) => sum + (area.last - area.first + 1n), 0n)
     return accept(stopped === undefined ? { bytes } : { bytes, refused: stopped }, done.effects)
-  }
-
-  #tellAccesses(env: PinEnvironment, first: bigint, length: bigint): void {
-    for (const access of this.#accesses) {
-      if (!access.isInternal) access.unmapped(env, first, length)
-    }
   }
 
   #reserveOutside({ first, last }: AddressRange, owner: number): Refusal | undefined {
@@ -452,24 +333,10 @@ export class IoPagetable implements DmabufImporter {
     )
   }
 
-  /** Maps all areas into a domain. The first domain makes their pages held. */
-  #fill(env: PinEnvironment, domain: DomainNumber): Outcome<undefined> {
-    const areas = [...this.#space.areas]
-    const isFirst = this.#domains.length === 0
-    const refused = isFirst ? holdAreas(env, areas) : undefined
-    if (refused !== undefined) return refused
-    const done = mapAreas(env, [domain], areas, this.#isHugePagesOn)
-    if (!done.ok && isFirst) releaseAreas(env, areas)
-    return done
-  }
-
   /** Works out the alignment again. EADDRINUSE: an area does not have it. */
   #align(): Refusal | undefined {
+    const needs = [this.#domains.smallestPage, this.#accesses.alignment]
     let alignment = this.#isHugePagesOn ? 1n : pageBytes
-    const needs = [
-      ...this.#domains.map(({ pageSizes }) => pageSizes & -pageSizes),
-      ...this.#accesses.map((access) => access.alignment),
-    ]
     for (const need of needs) if (need > alignment) alignment = need
     return this.#space.align(alignment)
   }

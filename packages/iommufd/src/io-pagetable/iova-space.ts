@@ -6,14 +6,18 @@
  * @packageDocumentation
  */
 import type { AddressRange } from '../backend.js'
-import { refuse } from '../outcome.js'
+import { isRefusal, refuse } from '../outcome.js'
 import type { Refusal } from '../outcome.js'
 import { lastAddress } from './area.js'
-import type { Area } from './area.js'
+import type { Area, AreaPart } from './area.js'
+import type { Placement } from './map-request.js'
 import { AreaList } from './area-list.js'
 import { ReservedRanges, holesOf, meetsRange, mergeRanges } from './iova-ranges.js'
 
 const pageBytes = 4096n
+
+/** An IOAS keeps no more areas than this. */
+export const areaLimit = 1 << 20
 
 /** No IOVA is chosen to be more aligned than this: the size of a huge page of the processor. */
 const largestAlignment = 0x20_0000
@@ -103,8 +107,29 @@ export class IovaSpace {
     return undefined
   }
 
+  /** Where memory goes, if it may go there. ENOMEM, EINVAL, EOVERFLOW, EEXIST, ENOSPC, EPERM. */
+  place(parts: readonly AreaPart[], { length, iova, writeable }: Placement): bigint | Refusal {
+    const [start] = parts
+    if (start === undefined || this.areas.size + parts.length > areaLimit)
+      return refuse('area-limit', `there are ${this.areas.size} areas`)
+    if (!this.isAligned(length))
+      return refuse('map-length-alignment', `the length is not a multiple of ${this.#alignment.toString()}`)
+    const address = start.memory.startAddress + BigInt(start.firstPage) * pageBytes + BigInt(start.offset)
+    const first = iova ?? this.#choose(address, length)
+    if (isRefusal(first)) return first
+    const taken = iova === undefined ? undefined : this.#whyNotAt(iova, length)
+    if (taken !== undefined) return taken
+    for (const { memory, offset } of parts) {
+      if (writeable && !memory.writeable)
+        return refuse('copy-not-writeable', 'the memory was mapped to be read only')
+      if (!this.isAligned(BigInt(offset)))
+        return refuse('memory-alignment', `the memory begins at byte ${offset} of a page`)
+    }
+    return first
+  }
+
   /** Whether an area may lie at an IOVA. EINVAL, EOVERFLOW, EEXIST. */
-  whyNotAt(iova: bigint, length: bigint): Refusal | undefined {
+  #whyNotAt(iova: bigint, length: bigint): Refusal | undefined {
     if (!this.isAligned(iova))
       return refuse(
         'iova-alignment',
@@ -122,7 +147,7 @@ export class IovaSpace {
    * The lowest free IOVA for memory. Its alignment is that of the address, up to the size of the memory, so that large
    * pages can be used. EOVERFLOW, EINVAL, ENOSPC.
    */
-  choose(address: bigint, length: bigint): bigint | Refusal {
+  #choose(address: bigint, length: bigint): bigint | Refusal {
     if (length === 0n || length >= lastAddress / 2n)
       return refuse('iova-choice-length', `${length.toString()} bytes are too many`)
     const alignment = BigInt(choiceAlignment(address, length))
