@@ -5,7 +5,7 @@
  *
  * @packageDocumentation
  */
-import { defineStruct, s32, u16, u32, u64 } from '@nestwalk/bits'
+import { defineStruct, s32, u32, u64 } from '@nestwalk/bits'
 import type { StructField } from '@nestwalk/bits'
 
 /** What the program's side sends. */
@@ -45,12 +45,6 @@ const s64 = (offset: number): StructField<bigint> => ({
 /** What kinds of file OPEN opens. Kind 4 has the number of the device in its upper 32 bits. */
 export const openKind = { iommu: 1, vfioContainer: 2, failNth: 3, vfioDevice: 4 } as const
 
-export const headerLayout = defineStruct({
-  name: 'header',
-  byteLength: headerBytes,
-  fields: { length: u32(0), type: u16(4), zero: u16(6) },
-})
-
 export const helloLayout = defineStruct({
   name: 'HELLO',
   byteLength: 16,
@@ -64,14 +58,28 @@ export const openLayout = defineStruct({
   fields: { what: u64(0), flags: u32(8), pid: u32(12) },
 })
 
-/** Followed by `files` times {@link caughtFileLayout}, then `bytes` bytes of what lies at the argument. */
-export const ioctlLayout = defineStruct({
-  name: 'IOCTL',
-  byteLength: 40,
-  fields: {
-    ...{ handle: u64(0), cmd: u32(8), pid: u32(12), argument: u64(16), capabilities: u64(24) },
-    ...{ bytes: u32(32), files: u32(36) },
-  },
+/** The fixed part of IOCTL, which is followed by `files` times {@link caughtFileLayout}, then `bytes` bytes of its argument. */
+export interface IoctlRequest {
+  readonly handle: bigint
+  readonly cmd: number
+  readonly pid: number
+  readonly argument: bigint
+  readonly capabilities: bigint
+  readonly bytes: number
+  readonly files: number
+}
+
+export const ioctlBytes = 40
+
+/** Reads the fixed part of IOCTL. By hand, as nearly all messages are of this type. */
+export const readIoctl = (body: Buffer): IoctlRequest => ({
+  handle: body.readBigUInt64LE(0),
+  cmd: body.readUInt32LE(8),
+  pid: body.readUInt32LE(12),
+  argument: body.readBigUInt64LE(16),
+  capabilities: body.readBigUInt64LE(24),
+  bytes: body.readUInt32LE(32),
+  files: body.readUInt32LE(36),
 })
 
 /** A descriptor of the process that is one of the server's files. */
@@ -114,31 +122,4 @@ export const procStatusLayout = defineStruct({
   fields: { pid: u32(0), zero: u32(4) },
 })
 
-/** Followed by `writes` times {@link resultWriteLayout} with its bytes, `files` times {@link resultFileLayout}, and data. */
-export const resultLayout = defineStruct({
-  name: 'RESULT',
-  byteLength: 24,
-  fields: { ret: s64(0), errno: s32(8), writes: u32(12), files: u32(16), dataBytes: u32(20) },
-})
-
-/** What the program's side puts into its memory. Followed by the bytes, filled up to a multiple of 8. */
-export const resultWriteLayout = defineStruct({
-  name: 'RESULT write',
-  byteLength: 16,
-  fields: { address: u64(0), bytes: u32(8), zero: u32(12) },
-})
-
-/** A file that the call has opened. */
-export const resultFileLayout = defineStruct({
-  name: 'RESULT file',
-  byteLength: 24,
-  fields: { handle: u64(0), address: u64(8), flags: u32(16), zero: u32(20) },
-})
-
 export const closeOnExecFlag = 1
-
-export const openedLayout = defineStruct({
-  name: 'OPENED',
-  byteLength: 16,
-  fields: { errno: s32(0), zero: u32(4), handle: u64(8) },
-})

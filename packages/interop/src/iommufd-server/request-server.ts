@@ -11,12 +11,13 @@ import { FileTable } from './file-table.js'
 import { MappedRegions } from './mapped-regions.js'
 import {
   caughtFileLayout,
-  ioctlLayout,
+  ioctlBytes,
   mmapLayout,
   munmapLayout,
   openKind,
   pollLayout,
   procStatusLayout,
+  readIoctl,
   readLayout,
   requestType,
   writeLayout,
@@ -30,6 +31,8 @@ import { encodeResult } from './result.js'
 import type { Errno, Result } from './result.js'
 
 const kilobytesPerPage = 4n
+const noFiles: NonNullable<FileResult['newFiles']> = []
+const noHandles: readonly bigint[] = []
 
 export interface RequestServerParts {
   readonly kernel: OpenableKernel
@@ -57,7 +60,7 @@ export class RequestServer {
     this.processes.moment++
     // By now the last call's files have their connections, or never will.
     for (const handle of client.unattached) this.files.dropUnattached(handle)
-    client.unattached = []
+    client.unattached = noHandles
     this.regions.fetch()
     const result = this.guarded<Result>({ ret: -1, errno: 'EIO' }, () => this.perform(client, type, body))
     this.regions.show()
@@ -111,8 +114,9 @@ export class RequestServer {
   }
 
   private ioctl(client: Client, body: Buffer): Result {
-    const { handle, cmd, pid, argument, capabilities, bytes, files } = parse(ioctlLayout, body)
-    const argumentAt = ioctlLayout.byteLength + files * caughtFileLayout.byteLength
+    if (body.length < ioctlBytes) throw new BrokenStreamError(`an IOCTL came with ${body.length} bytes`)
+    const { handle, cmd, pid, argument, capabilities, bytes, files } = readIoctl(body)
+    const argumentAt = ioctlBytes + files * caughtFileLayout.byteLength
     if (body.length !== argumentAt + bytes) {
       throw new BrokenStreamError(`an IOCTL of ${body.length} bytes announces ${argumentAt + bytes}`)
     }
@@ -124,13 +128,13 @@ export class RequestServer {
       return { ret: -1, errno: 'EFAULT' }
     }
     const memory = new CallMemory(own, argument, body.subarray(argumentAt))
-    const list = body.subarray(ioctlLayout.byteLength, argumentAt)
+    const list = body.subarray(ioctlBytes, argumentAt)
     const process = new Caller({
       ...{ pid, uid: client.uid, capabilities, memory, foreign: this.processes.files },
       caught: (descriptor) => this.caughtFile(list, descriptor),
     })
     const result = file.ioctl({ cmd, argument, process })
-    return { ...this.toResult(client, `ioctl 0x${cmd.toString(16)}`, result), writes: memory.writes }
+    return { ...this.toResult(client, cmd, result), writes: memory.writes }
   }
 
   private caughtFile(list: Buffer, descriptor: number): OpenFile | undefined {
@@ -203,9 +207,14 @@ export class RequestServer {
     })
   }
 
-  private toResult(client: Client, call: string, result: FileResult): Result {
-    const { ret, errno, rule, why, newFiles = [] } = result
-    if (errno !== undefined) this.parts.refused({ pid: client.pid, call, errno, rule, why })
+  /** @param call - what was called: a name, or the command of an ioctl */
+  private toResult(client: Client, call: string | number, result: FileResult): Result {
+    const { ret, errno, rule, why, newFiles = noFiles } = result
+    if (errno !== undefined) {
+      const name = typeof call === 'number' ? `ioctl 0x${call.toString(16)}` : call
+      this.parts.refused({ pid: client.pid, call: name, errno, rule, why })
+    }
+    if (newFiles.length === 0) return { ret, errno }
     const files = newFiles.map(({ file, address, isCloseOnExec }) => ({
       ...{ handle: this.files.add(file), address, isCloseOnExec },
     }))

@@ -3,18 +3,8 @@
  *
  * @packageDocumentation
  */
-import { writeStruct } from '@nestwalk/bits'
 import { errnoNumbers } from '@nestwalk/iommufd'
-import {
-  closeOnExecFlag,
-  headerBytes,
-  headerLayout,
-  openedLayout,
-  resultFileLayout,
-  resultLayout,
-  resultType,
-  resultWriteLayout,
-} from './message.js'
+import { closeOnExecFlag, headerBytes, resultType } from './message.js'
 
 /** An errno that a call may end with. */
 export type Errno = keyof typeof errnoNumbers
@@ -40,43 +30,45 @@ export interface Result {
   readonly data?: Uint8Array | undefined
 }
 
+/** s64 ret, s32 errno, u32 writes, u32 files, u32 bytes of data. */
+const fixedBytes = 24
+/** u64 address, u32 bytes, u32 0; the bytes follow, filled up to a multiple of 8. */
+const writeBytes = 16
+/** u64 handle, u64 address, u32 flags, u32 0. */
+const fileBytes = 24
+/** s32 errno, u32 0, u64 handle. */
+const openedBytes = 16
+
 const paddedTo8 = (bytes: number): number => (bytes + 7) & ~7
 
 /** Number of an errno; 0 for none. */
 const numberOf = (errno: Errno | undefined): number => (errno === undefined ? 0 : errnoNumbers[errno])
 
-/** The message for a result. */
-export function encodeResult({
-  ret,
-  errno,
-  writes = [],
-  files = [],
-  data = new Uint8Array(),
-}: Result): Buffer {
-  const writesBytes = writes.reduce(
-    (sum, { bytes }) => sum + resultWriteLayout.byteLength + paddedTo8(bytes.length),
-    0,
-  )
-  const body = resultLayout.byteLength + writesBytes + files.length * resultFileLayout.byteLength
-  const message = emptyMessage(body + data.length)
-  writeStruct(
-    resultLayout,
-    {
-      ...{ ret: BigInt(ret), errno: numberOf(errno) },
-      ...{ writes: writes.length, files: files.length, dataBytes: data.length },
-    },
-    message.subarray(headerBytes),
-  )
-  let at = headerBytes + resultLayout.byteLength
+const nothing = new Uint8Array()
+
+/** The message for a result. By hand, as every request is answered with one. */
+export function encodeResult({ ret, errno, writes = [], files = [], data = nothing }: Result): Buffer {
+  let body = fixedBytes + files.length * fileBytes + data.length
+  for (const { bytes } of writes) body += writeBytes + paddedTo8(bytes.length)
+  const message = emptyMessage(body)
+  let at = headerBytes
+  message.writeBigInt64LE(BigInt(ret), at)
+  message.writeInt32LE(numberOf(errno), at + 8)
+  message.writeUInt32LE(writes.length, at + 12)
+  message.writeUInt32LE(files.length, at + 16)
+  message.writeUInt32LE(data.length, at + 20)
+  at += fixedBytes
   for (const { address, bytes } of writes) {
-    writeStruct(resultWriteLayout, { address, bytes: bytes.length }, message.subarray(at))
-    message.set(bytes, at + resultWriteLayout.byteLength)
-    at += resultWriteLayout.byteLength + paddedTo8(bytes.length)
+    message.writeBigUInt64LE(address, at)
+    message.writeUInt32LE(bytes.length, at + 8)
+    message.set(bytes, at + writeBytes)
+    at += writeBytes + paddedTo8(bytes.length)
   }
   for (const { handle, address, isCloseOnExec } of files) {
-    const flags = isCloseOnExec ? closeOnExecFlag : 0
-    writeStruct(resultFileLayout, { handle, address, flags }, message.subarray(at))
-    at += resultFileLayout.byteLength
+    message.writeBigUInt64LE(handle, at)
+    message.writeBigUInt64LE(address, at + 8)
+    message.writeUInt32LE(isCloseOnExec ? closeOnExecFlag : 0, at + 16)
+    at += fileBytes
   }
   message.set(data, at)
   return message
@@ -84,14 +76,15 @@ export function encodeResult({
 
 /** The message for OPEN and ATTACH. */
 export function encodeOpened(outcome: { readonly handle: bigint } | { readonly errno: Errno }): Buffer {
-  const message = emptyMessage(openedLayout.byteLength)
-  const value = 'handle' in outcome ? outcome : { errno: numberOf(outcome.errno) }
-  writeStruct(openedLayout, value, message.subarray(headerBytes))
+  const message = emptyMessage(openedBytes)
+  if ('handle' in outcome) message.writeBigUInt64LE(outcome.handle, headerBytes + 8)
+  else message.writeInt32LE(numberOf(outcome.errno), headerBytes)
   return message
 }
 
 function emptyMessage(bodyBytes: number): Buffer {
-  const message = Buffer.alloc(headerBytes + bodyBytes)
-  writeStruct(headerLayout, { length: message.length, type: resultType, zero: 0 }, message)
+  const message = Buffer.allocUnsafe(headerBytes + bodyBytes).fill(0)
+  message.writeUInt32LE(message.length, 0)
+  message.writeUInt16LE(resultType, 4)
   return message
 }
