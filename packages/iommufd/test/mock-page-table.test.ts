@@ -30,7 +30,7 @@ function entrySizes(backend: MockBackend, domain: number, first: bigint, length:
   const sizes: bigint[] = []
   for (let at = first; at < first + length;) {
     const page = backend.pageAt(domain, at)!
-    expect(page.first).toBe(at)
+    if (page.first !== at) throw new Error(`the page at ${at} begins at ${page.first}`)
     sizes.push(page.last + 1n - page.first)
     at = page.last + 1n
   }
@@ -56,7 +56,7 @@ describe('the entries of a mapping', () => {
   it('are the largest pages that IOVA, physical address and remaining length allow', () => {
     const granules = fc.bigInt({ min: 0n, max: 600n })
     fc.assert(
-      fc.property(granules, granules, fc.bigInt({ min: 1n, max: 1200n }), (iovaAt, physicalAt, count) => {
+      fc.property(granules, granules, fc.bigInt({ min: 1n, max: 700n }), (iovaAt, physicalAt, count) => {
         const { backend, domain } = tableOf()
         const [iova, physical, length] = [start + iovaAt * 2048n, physicalAt * 2048n, count * 2048n]
         valueOf(backend.map(domain, iova, physical, length, both))
