@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import type { ParseArgsConfig } from 'node:util'
 import { costCommand } from './cost.js'
 import { demoCommand } from './demo.js'
+import { explainCommand } from './explain.js'
 import { linuxCommand } from './linux.js'
 import { exitCode, UsageError } from './output.js'
 import type { Output } from './output.js'
@@ -23,6 +24,8 @@ const usage = `nestwalk: nested translation on the AMD IOMMU, run and judged
   nestwalk cost [--devices N] [--groups N] [--iommus N] [--ats N] [--sharing N]
                 [--pasids N] [--worked-example] [--json]
       DomainIDs, GCR3 pages and commands of each policy, counted by running it
+  nestwalk explain [ERRNO] [CALL] [--json]
+      why a call of /dev/iommu can fail: every rule that gives this errno
   nestwalk linux [--kernel 7|6.12] [--tables v1|v2] [--levels 4|5]
                  [--features EFR[,EFR2]] [--timeout SECONDS] [--record DIR]
                  [--qemu PROGRAM] [--console] [--json]
@@ -49,6 +52,8 @@ export async function runCommandLine(args: readonly string[], out: Output): Prom
         return await replay(rest, out)
       case 'cost':
         return isHelp(rest) ? showUsage(out) : costCommand(rest, out)
+      case 'explain':
+        return isHelp(rest) ? showUsage(out) : explainCommand(rest, out)
       case 'linux':
         return isHelp(rest) ? showUsage(out) : await linuxCommand(rest, out)
       case 'serve':

@@ -63,6 +63,8 @@ export type {
 export { physicalMemory } from './page-source.js'
 export { eventHeaderStruct } from './queue/event-queue.js'
 export { pageFaultStruct, pageResponseStruct } from './queue/fault-queue.js'
+export { callNames, parseCall, parseErrno, rulesFor } from './rules/explain.js'
+export type { NamedRule } from './rules/explain.js'
 export { rules } from './rules/rules.js'
 export type { RuleName } from './rules/rules.js'
 export type { CallName, Rule } from './rules/rule.js'
