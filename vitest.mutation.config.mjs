@@ -9,5 +9,7 @@ config.test = {
   setupFiles: ['packages/hardware/test/mutation/setup.ts'],
   env: { NESTWALK_WALKS: '800', NESTWALK_RUNS: '0.1' },
   coverage: { enabled: false },
+  // Loading the code once for each file of tests would take longer than the tests.
+  isolate: false,
 }
 export default config
