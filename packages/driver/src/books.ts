@@ -147,10 +147,13 @@ export function taggedDomain(domain: NumberedDomain): TaggedDomain {
   return { table: domain.parent, guest }
 }
 
-/** The host table that a nested domain stands on. It cannot be freed before the domain is. */
-export function parentOf(books: Books, nested: NestedDomain): HostTableDomain {
-  const parent = books.domains.get(nested.parent)
-  if (parent?.kind !== 'host-table') throw new InternalError(`nested domain ${nested.number} lost its parent`)
+/** The host table that a nested domain, or a vIOMMU, stands on. It cannot be freed before. */
+export function parentOf(
+  books: Books,
+  child: Pick<NestedDomain | Viommu, 'number' | 'parent'>,
+): HostTableDomain {
+  const parent = books.domains.get(child.parent)
+  if (parent?.kind !== 'host-table') throw new InternalError(`what stands on domain ${child.parent} lost it`)
   return parent
 }
 

@@ -48,8 +48,7 @@ export function invalidateForGuest(
   let handled = 0
   let refusal: Refusal | undefined
   for (const words of commands) {
-    const command = checkedInvalidation(words)
-    refusal = 'ok' in command ? command : forward(books, plan, viommu, command, waits)
+    refusal = carryOut(books, plan, viommu, words, waits)
     if (refusal !== undefined) break
     handled += 1
   }
@@ -59,16 +58,20 @@ export function invalidateForGuest(
 
 type GuestCommand = Command<'InvalidateIommuPages' | 'InvalidateIotlbPages'>
 
-const forward = (
+/** Queues one invalidation of a guest under the host's names; `waits` learns where. */
+export function carryOut(
   books: Books,
   plan: Plan,
   viommu: Viommu,
-  command: GuestCommand,
+  words: readonly [bigint, bigint],
   waits: Waits,
-): Refusal | undefined =>
-  command.kind === 'InvalidateIommuPages'
-    ? forwardPages(books, plan, viommu, command, waits)
-    : forwardToDevice(books, plan, viommu, command, waits)
+): Refusal | undefined {
+  const command = checkedInvalidation(words)
+  if ('ok' in command) return command
+  if (command.kind === 'InvalidateIotlbPages') return forwardToDevice(books, plan, viommu, command, waits)
+  forwardPages(books, plan, viommu, command, waits)
+  return undefined
+}
 
 function forwardPages(
   books: Books,
@@ -76,7 +79,7 @@ function forwardPages(
   viommu: Viommu,
   command: Command<'InvalidateIommuPages'>,
   waits: Waits,
-): undefined {
+): void {
   const keys = [...(viommu.slots.get(command.domainId)?.keys() ?? [])]
   for (const key of books.policy.guestInvalidation === 'first' ? keys.slice(0, 1) : keys) {
     const tag = books.tags.get(key)

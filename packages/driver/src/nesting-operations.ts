@@ -7,6 +7,8 @@ import { DeviceOperations } from './device-operations.js'
 import type { DomainNumber } from './domain.js'
 import { invalidateForGuest } from './guest-invalidation.js'
 import type { GuestInvalidation } from './guest-invalidation.js'
+import { runGuestQueue } from './guest-queue.js'
+import type { GuestQueue, GuestQueueRun } from './guest-queue.js'
 import {
   allocateNested,
   checkGuestEntry,
@@ -61,5 +63,12 @@ export abstract class NestingOperations extends DeviceOperations {
     commands: readonly (readonly [bigint, bigint])[],
   ): Outcome<GuestInvalidation> {
     return this.attempt((books, plan) => invalidateForGuest(books, plan, viommu, commands))
+  }
+  /**
+   * Takes the commands that a guest has queued in a ring of its memory, as hardware would that reads the ring by itself, and
+   * waits. Waits of the guest end once all before them is done.
+   */
+  runGuestQueue(viommu: number, queue: GuestQueue): Outcome<GuestQueueRun> {
+    return this.attempt((books, plan) => runGuestQueue(books, plan, this.place.memory, viommu, queue))
   }
 }

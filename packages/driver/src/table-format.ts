@@ -70,6 +70,9 @@ export const hostFormat: TableFormat = {
 /** D of a host leaf: hardware sets it when it writes through the entry. */
 export const hostDirtyMark = 1n << 6n
 
+/** IW of a host leaf: writes may pass. */
+export const hostWritePass = 1n << 62n
+
 /** Guest (v2) entries, as x86: P 0, R/W 1, U/S 2, A 5, D 6, PS 7. Linux presets A, and D where writing is allowed. */
 export const guestFormat: TableFormat = {
   name: 'guest (v2)',
