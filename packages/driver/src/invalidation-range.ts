@@ -30,7 +30,6 @@ const widestBlockLog2 = 52
 /** The fields for the smallest aligned block around a range. */
 export function rangeFields({ first, last }: AddressRange): RangeFields {
   const sizeLog2 = Math.max(12, (first ^ last).toString(2).length)
-  if (first === last || sizeLog2 === 12) return { size: false, address: iova(pageOf(first)) }
   const word =
     sizeLog2 > widestBlockLog2
       ? encodeSizeCode(0n, 64)

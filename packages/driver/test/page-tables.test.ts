@@ -491,6 +491,61 @@ describe('map and unmap refuse', () => {
   })
 })
 
+it('a page below a large one is refused, and so is one over it', () => {
+  const bench = new Bench('host')
+  bench.machine.run(bench.map(0x200000n, 0x400000n, 0x200000n))
+  for (const [from, length] of [
+    [0x205000n, 0x1000n],
+    [0x200000n, 0x1000n],
+    [0x3f0000n, 0x10000n],
+    [0x200000n, 0x200000n],
+    [0x1ff000n, 0x2000n],
+    [0n, 1n << 30n],
+  ] as const) {
+    expect(bench.machine.refusal(() => bench.map(from, from, length))).toBe('EADDRINUSE mapped-already')
+  }
+  bench.machine.run(bench.map(0x1ff000n, 0x1ff000n, 0x1000n))
+  bench.machine.run(bench.map(0x400000n, 0x400000n, 0x1000n))
+})
+
+describe('an entry without PR is empty, whatever else stands in it', () => {
+  function withRemains(level: number, address = 0x205000n): Bench {
+    const bench = new Bench('host')
+    bench.machine.run(bench.map(0x206000n, 0x9000n, 0x1000n))
+    const { at } = bench.path(address).find((each) => each.level === level)!
+    store64(bench.machine.memory, at, 0xabcd_e000n)
+    return bench
+  }
+
+  it('so that it can be mapped over', () => {
+    const bench = withRemains(1)
+    bench.machine.run(bench.map(0x204000n, 0x8_4000n, 0x2000n))
+    expect([0x204000n, 0x205000n].map((at) => bench.walk(at))).toMatchObject([
+      { spa: 0x8_4000n },
+      { spa: 0x8_5000n },
+    ])
+  })
+
+  it('and is not in the way of an unmap, nor found by a look', () => {
+    const bench = withRemains(1)
+    expect(bench.machine.driver.translate(bench.domain, iova(0x205000n))).toBeUndefined()
+    expect(bench.machine.run(bench.unmap(0x200000n, 0x10000n))).toBe(0x1000n)
+  })
+
+  it('a table goes there', () => {
+    const bench = withRemains(2, 0x40_0000n)
+    bench.machine.run(bench.map(0x400000n, 0x9000n, 0x1000n))
+    expect(bench.walk(0x400000n)).toMatchObject({ spa: 0x9000n })
+  })
+})
+
+it('the last page of 52 bits can be a target', () => {
+  const bench = new Bench('host')
+  const last = (1n << 52n) - 4096n
+  bench.machine.run(bench.map(0x5000n, last, 0x1000n))
+  expect(bench.walk(0x5000n)).toMatchObject({ spa: last })
+})
+
 describe('an unmap', () => {
   it('of nothing sends nothing', () => {
     const bench = new Bench('host')

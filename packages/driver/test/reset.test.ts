@@ -1,8 +1,10 @@
 /** A device that is reset: blocked meanwhile, and then back on what it was on, as that is by then. */
 import { iova, spa } from '@nestwalk/bits'
+import { decodeDte } from '@nestwalk/hardware'
 import { convergingMap, sharedGcr3, viommuMap } from '@nestwalk/driver'
 import type { DeviceTraits, DomainIdPolicy, Outcome } from '@nestwalk/driver'
 import { describe, expect, it } from 'vitest'
+import { guestEntry } from './guest-entry.js'
 import { entryOf } from './invariants/moment.js'
 import { answer, Machine, readWrite } from './machine.js'
 
@@ -36,7 +38,7 @@ it('of a blocked device changes nothing in its entry', () => {
   const before = machine.entry(deviceId)
   machine.run(begin(machine))
   expect(machine.driver.device(deviceId)?.parked?.domain).toEqual({ kind: 'blocked' })
-  machine.run(end(machine))
+  expect(machine.tell(end(machine))).toEqual([])
   expect(machine.entry(deviceId)).toEqual(before)
   expect(machine.driver.device(deviceId)).toMatchObject({ domain: { kind: 'blocked' }, parked: undefined })
 })
@@ -48,6 +50,60 @@ it('keeps what the device was on, which can be freed once the device has gone', 
   machine.run(driver.unplug(deviceId))
   expect(driver.device(deviceId)).toBeUndefined()
   machine.run(driver.freeDomain(1))
+})
+
+describe('leaves a device as it was', () => {
+  const withTlb: Partial<DeviceTraits> = { atsQueueDepth: 32, maxPasids: 16 }
+  const [parent, nested, guest, identity] = [1, 2, 3, 4]
+
+  function on(domain: number, traits: Partial<DeviceTraits>, policy = viommuMap): Machine {
+    const machine = Machine.create({ policy })
+    const { driver } = machine
+    machine.run(driver.probe(deviceId, 1, 0, traits))
+    machine.run(driver.allocateHostTable({ nestParent: true }))
+    machine.run(driver.createViommu(parent))
+    machine.run(driver.allocateNested(1, guestEntry(5)))
+    machine.run(driver.allocateGuestTable())
+    machine.run(driver.allocateIdentity())
+    machine.run(driver.attach(deviceId, domain))
+    return machine
+  }
+
+  it.each([
+    ['a host table', parent],
+    ['a nested domain', nested],
+    ['a guest table', guest],
+    ['identity', identity],
+  ])('on %s', (_name, domain) => {
+    for (const traits of [{}, withTlb]) {
+      const machine = on(domain, traits, sharedGcr3)
+      const { driver } = machine
+      const [device, entry] = [driver.device(deviceId), machine.entry(deviceId)]
+      machine.run(begin(machine))
+      expect(entryOf(machine, deviceId)).toMatchObject({ valid: true, translationValid: false })
+      machine.run(end(machine))
+      // Its GCR3 table is another one, and the same again.
+      expect({ ...driver.device(deviceId), gcr3: device?.gcr3, tagKey: device?.tagKey }).toEqual(device)
+      const root = { gcr3Root: decodeDte(BigUint64Array.from([...entry])).gcr3Root }
+      expect({ ...entryOf(machine, deviceId), ...root }).toEqual(decodeDte(BigUint64Array.from([...entry])))
+    }
+  })
+
+  it('with each of its features turned on once, before its entry is written', () => {
+    for (const [domain, features] of [
+      [parent, ['ats']],
+      [nested, ['pasid', 'ats']],
+    ] as const) {
+      const machine = on(domain, withTlb)
+      machine.run(begin(machine))
+      const lines = machine.tell(end(machine))
+      expect(lines.slice(0, features.length + 1)).toEqual([
+        ...features.map((feature) => `${feature} 00:03.0 on`),
+        '00:03.0 upper',
+      ])
+      expect(lines.filter((line) => line.endsWith('on'))).toHaveLength(features.length)
+    }
+  })
 })
 
 describe('what changes meanwhile is in the entry afterwards', () => {
@@ -116,6 +172,7 @@ describe('processes', () => {
     const machine = bound(policy)
     const { driver } = machine
     const tables = driver.gcr3Tables.length
+    for (const id of [deviceId, other]) machine.run(driver.attachPasid([id], pasid + 1, process))
     expect(reaches(machine)).toBe('translated a000')
     machine.run(begin(machine))
     expect([reaches(machine), reaches(machine, other)]).toEqual(['fault', 'translated a000'])
@@ -123,7 +180,10 @@ describe('processes', () => {
     expect([...driver.device(deviceId)!.processes]).toEqual([])
     machine.run(end(machine))
     expect([reaches(machine), reaches(machine, other)]).toEqual(['translated a000', 'translated a000'])
-    expect([...driver.device(deviceId)!.processes]).toEqual([[pasid, process]])
+    expect([...driver.device(deviceId)!.processes]).toEqual([
+      [pasid, process],
+      [pasid + 1, process],
+    ])
     expect(driver.gcr3Tables).toHaveLength(tables)
   })
 

@@ -4,6 +4,7 @@ import { exactBlocks } from '@nestwalk/driver'
 import type { Mutant, Outcome } from '@nestwalk/driver'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { IotlbGather } from '../src/iotlb-gather.js'
 import { Machine, readWrite, withoutTables } from './machine.js'
 import type { MachineOptions } from './machine.js'
 import { runs } from './runs.js'
@@ -70,7 +71,66 @@ describe('exact blocks of a range', () => {
   })
 })
 
+describe('a gather', () => {
+  /** What is flushed when ranges are noted one after the other; a table of `n` for each that has one. */
+  function gathered(
+    rules: { swallowsGaps: boolean; losesRanges?: boolean },
+    ...noted: readonly (readonly [first: bigint, last: bigint, table?: bigint])[]
+  ): string[] {
+    const flushed: string[] = []
+    const gather = new IotlbGather({ losesRanges: false, ...rules }, ({ range, tables }) => {
+      flushed.push([range.first, range.last, ...tables].map((each) => each.toString(16)).join(' '))
+    })
+    for (const [first, last, table] of noted) {
+      gather.add({ first, last }, table === undefined ? undefined : spa(table))
+    }
+    gather.sync()
+    gather.sync()
+    return flushed
+  }
+  const [low, middle, high] = [
+    [0x1000n, 0x1fffn],
+    [0x2000n, 0x2fffn],
+    [0x4000n, 0x4fffn],
+  ] as const
+
+  it('is flushed once, as one range, in whatever order it was noted', () => {
+    expect(gathered({ swallowsGaps: true }, low, high)).toEqual(['1000 4fff'])
+    expect(gathered({ swallowsGaps: true }, high, low)).toEqual(['1000 4fff'])
+    expect(gathered({ swallowsGaps: true }, [0x0n, 0xffffn], middle)).toEqual(['0 ffff'])
+    expect(gathered({ swallowsGaps: true }, middle, [0x0n, 0xffffn])).toEqual(['0 ffff'])
+    expect(gathered({ swallowsGaps: true })).toEqual([])
+  })
+
+  it('is flushed before a gap where gaps are not swallowed, before or behind it; what touches is no gap', () => {
+    expect(gathered({ swallowsGaps: false }, low, high)).toEqual(['1000 1fff', '4000 4fff'])
+    expect(gathered({ swallowsGaps: false }, high, low)).toEqual(['4000 4fff', '1000 1fff'])
+    expect(gathered({ swallowsGaps: false }, low, middle)).toEqual(['1000 2fff'])
+    expect(gathered({ swallowsGaps: false }, middle, low)).toEqual(['1000 2fff'])
+    expect(gathered({ swallowsGaps: false }, low, middle, high, low)).toEqual([
+      ...['1000 2fff', '4000 4fff', '1000 1fff'],
+    ])
+  })
+
+  it('has the tables of what is flushed, each once', () => {
+    const noted = [[...low, 0xa000n] as const, middle, [...high, 0xb000n] as const]
+    expect(gathered({ swallowsGaps: true }, ...noted)).toEqual(['1000 4fff a000 b000'])
+    expect(gathered({ swallowsGaps: false }, ...noted)).toEqual(['1000 2fff a000', '4000 4fff b000'])
+  })
+
+  it('that loses ranges goes to the highest address there is (S31)', () => {
+    const rules = { swallowsGaps: false, losesRanges: true }
+    expect(gathered(rules, [...low, 0xa000n], high)).toEqual(['fffffffffffff000 ffffffffffffffff a000'])
+  })
+})
+
 describe('where absent entries may be cached (NpCache)', () => {
+  it('a map that is refused is refused, and nothing is flushed', () => {
+    const bench = new Bench(emulated)
+    bench.machine.run(bench.map(0x5000n, 0x1000n))
+    expect(bench.machine.refusal(() => bench.map(0x4000n, 0x2000n))).toBe('EADDRINUSE mapped-already')
+  })
+
   it('a map is flushed, directory entries too, in exact blocks', () => {
     const bench = new Bench(emulated)
     const lines = bench.machine.tell(bench.map(0x5000n, 0x3000n))
@@ -209,6 +269,14 @@ describe('lazily', () => {
     expect(bench.ask(0x7000n)).toBe('translated')
     expect(machine.tell(machine.driver.flush(1))).toEqual(['PAGES 1 all PDE', 'WAIT'])
     for (const page of [0x5000n, 0x7000n]) expect(bench.ask(page)).toBe('fault')
+    expect(machine.tell(machine.driver.flush(1))).toEqual([])
+  })
+
+  it('a domain that is not there, or has no table, has nothing to flush', () => {
+    const { machine } = new Bench()
+    expect(machine.refusal(() => machine.driver.flush(77))).toBe('ENOENT no-such-domain')
+    const identity = machine.run(machine.driver.allocateIdentity())
+    expect(machine.refusal(() => machine.driver.flush(identity))).toBe('EINVAL no-own-table')
   })
 
   it('flushing a domain from which nothing was unmapped is nothing', () => {
