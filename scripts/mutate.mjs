@@ -56,7 +56,10 @@ const parts = {
       ...['mapping', 'dirty-tracking', 'iotlb-gather', 'invalidation-range', 'plan', 'planned-memory'],
       ...['page-allocator', 'effect'],
     ],
-    ['plan', 'growth', 'unmap-flush', 'dirty-tracking', 'invalidation-range', 'attach', 'page-tables'],
+    [
+      ...['plan', 'growth', 'unmap-flush', 'dirty-tracking', 'invalidation-range', 'attach', 'surface'],
+      'page-tables',
+    ],
   ),
   tags: driverPart(
     [
@@ -65,7 +68,7 @@ const parts = {
       ...['all', 'converging', 'per-device', 'per-group', 'per-host-table'].map(policyFile),
       ...['per-nested-domain', 'shared-gcr3', 'viommu-map'].map(policyFile),
     ],
-    ['tags', 'domain-ids', 'policies', 'sharing', 'fork', 'failures'],
+    ['tags', 'domain-ids', 'policies', 'sharing', 'surface', 'fork', 'failures'],
   ),
   devices: driverPart(
     [
@@ -74,7 +77,7 @@ const parts = {
     ],
     [
       ...['attach', 'dte-update', 'device-entries', 'linux-sequences', 'default-domains', 'reset', 'sharing'],
-      ...['gaps', 'guest-table-pasids'],
+      ...['gaps', 'guest-table-pasids', 'nested-pasids', 'surface'],
     ],
   ),
   guests: driverPart(
@@ -82,7 +85,7 @@ const parts = {
       ...['nesting', 'nesting-operations', 'guest-invalidation', 'page-request', 'event', 'log-reader'],
       ...['fault-operations', 'fault-recipient'],
     ],
-    ['virtual-devices', 'host-and-guest', 'page-requests', 'events', 'policies', 'gaps'],
+    ['attach', 'virtual-devices', 'host-and-guest', 'page-requests', 'events', 'policies', 'gaps'],
   ),
   start: driverPart(
     [
@@ -92,7 +95,7 @@ const parts = {
     ],
     [
       ...['boot', 'bring-up', 'takeover', 'shutdown', 'full-flush', 'command-ring', 'discovery'],
-      ...['feature-negotiation', 'failures', 'fork', 'default-domains'],
+      ...['feature-negotiation', 'failures', 'fork', 'default-domains', 'attach', 'plan', 'surface'],
     ],
   ),
 }
