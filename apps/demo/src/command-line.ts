@@ -8,6 +8,7 @@ import type { ParseArgsConfig } from 'node:util'
 import { costCommand } from './cost.js'
 import { demoCommand } from './demo.js'
 import { explainCommand } from './explain.js'
+import { execCommand } from './exec.js'
 import { linuxCommand } from './linux.js'
 import { exitCode, UsageError } from './output.js'
 import type { Output } from './output.js'
@@ -33,6 +34,13 @@ const usage = `nestwalk: nested translation on the AMD IOMMU, run and judged
   nestwalk serve vfio-user --iommu SOCK --engine SOCK --ram FILE
                  [--features EFR[,EFR2]] [--ivrs FILE]
       serves the chip and a copy engine behind it to a VMM, until interrupted
+  nestwalk serve iommufd --socket SOCK [--backend mock|amd] [--extensions]
+                 [--explain]
+      serves /dev/iommu to programs on this machine, until interrupted
+  nestwalk exec [--backend mock|amd] [--extensions] [--explain]
+                [--grant-caps MASK] [--plain-huge-pages] [--fail-nth]
+                -- PROGRAM [ARGS]
+      runs a program whose /dev/iommu is the model's, and ends as it ends
 
 Exit codes: 0 yes, 1 the answer is no, 2 wrong usage, 3 unreadable input,
 or something that is needed cannot be had.
@@ -58,6 +66,8 @@ export async function runCommandLine(args: readonly string[], out: Output): Prom
         return isHelp(rest) ? showUsage(out) : await linuxCommand(rest, out)
       case 'serve':
         return isHelp(rest) ? showUsage(out) : await serveCommand(rest, out)
+      case 'exec':
+        return isHelp(ownArgs(rest)) ? showUsage(out) : await execCommand(rest, out)
       case 'help':
       case '--help':
       case '-h':
@@ -101,6 +111,10 @@ function showUsage(out: Output): number {
 }
 
 const isHelp = (args: readonly string[]): boolean => args.includes('--help')
+
+/** Those before `--`, after which come a program's. */
+const ownArgs = (args: readonly string[]): readonly string[] =>
+  args.includes('--') ? args.slice(0, args.indexOf('--')) : args
 
 /** Errors of `parseArgs` carry codes of their own. */
 const isUsageError = (error: unknown): error is Error =>

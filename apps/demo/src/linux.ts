@@ -3,11 +3,10 @@
  *
  * @packageDocumentation
  */
-import { homedir } from 'node:os'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { ParseArgsConfig } from 'node:util'
 import type { KernelChoice, LinuxRun, ServedMachine } from '@nestwalk/interop'
+import { cacheFolder } from './cache-folder.js'
 import { featuresOf } from './feature-words.js'
 import { exitCode, UsageError } from './output.js'
 import type { Output } from './output.js'
@@ -18,11 +17,6 @@ const options = {
   ...{ kernel: text, tables: text, levels: text, features: text, timeout: text, record: text, qemu: text },
   ...{ json: yes, console: yes },
 } satisfies ParseArgsConfig['options']
-
-/** Where what was fetched is kept. */
-const cacheFolder = (): string =>
-  process.env['NESTWALK_CACHE'] ??
-  join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'nestwalk')
 
 /**
  * Runs the command.

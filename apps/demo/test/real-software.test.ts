@@ -34,9 +34,15 @@ describe('wrong usage is told in one line, with exit code 2:', () => {
     [['linux', '--timeout', 'soon'], '--timeout soon: it takes seconds, 1 to 86400'],
     [['linux', '--features', 'many'], '--features many: it takes EFR, or EFR,EFR2, in hexadecimal'],
     [['linux', '--kernels', '7'], 'kernels'],
-    [['serve'], 'nothing cannot be served: it is serve vfio-user'],
-    [['serve', 'tea'], 'tea cannot be served: it is serve vfio-user'],
+    [['serve'], 'nothing cannot be served: it is serve vfio-user or serve iommufd'],
+    [['serve', 'tea'], 'tea cannot be served: it is serve vfio-user or serve iommufd'],
     [['serve', 'vfio-user', '--iommu', 'a', '--engine', 'b'], '--ram FILE are all needed'],
+    [['serve', 'iommufd'], '--socket SOCK is needed'],
+    [['serve', 'iommufd', '--socket', 's', '--backend', 'arm'], '--backend arm: it takes mock or amd'],
+    [['serve', 'iommufd', '--socket', 's', '--extensions'], '--extensions is for --backend amd'],
+    [['exec', 'true'], 'no program was named: it is exec [OPTIONS] -- PROGRAM'],
+    [['exec', '--'], 'no program was named'],
+    [['exec', '--grant-caps', 'all', '--', 'true'], '--grant-caps all: it takes a mask in hexadecimal'],
   ])('%j', async (args, told) => {
     const { code, stdout, stderr } = await run(args)
     expect([code, stdout]).toEqual([2, ''])

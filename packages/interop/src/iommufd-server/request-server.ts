@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 import { readStruct } from '@nestwalk/bits'
-import type { CallingProcess, FileResult, OpenableKernel, OpenFile } from '@nestwalk/iommufd'
+import type { CallingProcess, Errno, FileResult, OpenableKernel, OpenFile } from '@nestwalk/iommufd'
 import type { Client, RefusedCall } from './client.js'
 import { FailNthFile } from './fail-nth-file.js'
 import { FileTable } from './file-table.js'
@@ -28,7 +28,7 @@ import { Caller } from './process/calling-process.js'
 import { CallMemory } from './process/call-memory.js'
 import { ProcessTable } from './process/process-table.js'
 import { encodeResult } from './result.js'
-import type { Errno, Result } from './result.js'
+import type { Result } from './result.js'
 
 const kilobytesPerPage = 4n
 const noFiles: NonNullable<FileResult['newFiles']> = []

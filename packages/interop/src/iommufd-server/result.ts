@@ -4,10 +4,8 @@
  * @packageDocumentation
  */
 import { errnoNumbers } from '@nestwalk/iommufd'
+import type { Errno } from '@nestwalk/iommufd'
 import { closeOnExecFlag, headerBytes, resultType } from './message.js'
-
-/** An errno that a call may end with. */
-export type Errno = keyof typeof errnoNumbers
 
 /** Bytes for an address of the caller. */
 export interface MemoryWrite {

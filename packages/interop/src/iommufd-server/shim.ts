@@ -45,11 +45,11 @@ export interface ShimOptions {
   readonly library: string
   readonly socket: string
   /** Capabilities that the program is taken to have besides its own: bit n is capability n. */
-  readonly grantCapabilities?: bigint
+  readonly grantCapabilities?: bigint | undefined
   /** Gives plain memory where the machine has no huge pages. */
-  readonly plainForHugePages?: boolean
+  readonly plainForHugePages?: boolean | undefined
   /** Shows the program an interface for fault injection. */
-  readonly failNth?: boolean
+  readonly failNth?: boolean | undefined
 }
 
 /** The variables with which a program is started. */
