@@ -49,3 +49,23 @@ export const amdEventLayout = defineStruct({
   byteLength: 16,
   fields: { words: u64Array(0, 2) },
 })
+
+/** Extension: what VIOMMU_ALLOC tells whoever gives data: where the page of registers can be mapped. */
+export const amdViommuLayout = defineStruct({
+  name: 'amd_viommu',
+  byteLength: 16,
+  fields: { outRegionOffset: u64(0), outRegionLength: u64(8) },
+})
+
+/** Extension: type of a hardware queue that is the guest's command buffer. */
+export const amdCommandQueueType = 3
+
+/** Extension: bytes of the page of registers. */
+export const amdRegisterBytes = 4096
+
+/** Extension: the registers in the page, which lie as in the third page of an IOMMU's registers, from MMIO 2000h on. */
+export const amdRegistersLayout = defineStruct({
+  name: 'amd_queue_registers',
+  byteLength: 40,
+  fields: { commandHead: u64(0), commandTail: u64(8), status: u64(32) },
+})

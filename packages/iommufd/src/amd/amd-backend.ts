@@ -10,7 +10,7 @@
 import { iova as asIova, readStruct, writeStruct } from '@nestwalk/bits'
 import type { Spa } from '@nestwalk/bits'
 import { InternalError } from '@nestwalk/driver'
-import type { Driver, Refusal as DriverRefusal } from '@nestwalk/driver'
+import type { Driver } from '@nestwalk/driver'
 import type {
   AddressRange,
   BackendDevice,
@@ -21,6 +21,7 @@ import type {
   IommuBackend,
   PageResponse,
   PagingDomain,
+  Region,
   Report,
   UserData,
   UserDataArray,
@@ -28,12 +29,30 @@ import type {
 } from '../backend.js'
 import { accept, isRefusal, refuse } from '../outcome.js'
 import type { Outcome, Refusal } from '../outcome.js'
-import { amdGuestDataType, amdGuestLayout, amdHwInfoLayout, amdHwInfoType, amdViommuType } from './abi.js'
+import {
+  amdCommandQueueType,
+  amdGuestDataType,
+  amdGuestLayout,
+  amdHwInfoLayout,
+  amdHwInfoType,
+  amdViommuType,
+} from './abi.js'
+import {
+  attachDevices,
+  attachPasid,
+  claimGroup,
+  detachDevices,
+  detachPasid,
+  membersOf,
+  releaseGroup,
+  together,
+} from './amd-attachment.js'
 import { describeDevice } from './amd-device.js'
 import { allocateTable, describeTable } from './amd-domain.js'
 import type { DefaultTable } from './amd-domain.js'
+import { CommandQueues } from './command-queues.js'
 import { invalidateByCommands } from './guest-commands.js'
-import { takeFromAll } from './guest-reports.js'
+import { answerDevice, takeFromAll } from './guest-reports.js'
 import type { TakenReports } from './guest-reports.js'
 
 export interface AmdBackendOptions {
@@ -48,7 +67,7 @@ interface HwptRequest {
   readonly data: UserData
 }
 
-/** See the file's comment. All that changes is in the driver. */
+/** See the file's comment. All that changes is in the driver, but for hardware queues. */
 export class AmdBackend implements IommuBackend {
   readonly name = 'AMD'
   /** Nesting goes through a vIOMMU. */
@@ -57,10 +76,15 @@ export class AmdBackend implements IommuBackend {
   private constructor(
     private readonly driver: Driver,
     private readonly options: Required<AmdBackendOptions>,
+    private readonly queues: CommandQueues,
   ) {}
 
   static create(driver: Driver, options: AmdBackendOptions = {}): AmdBackend {
-    return new AmdBackend(driver, { extensions: false, defaultTable: 'host', ...options })
+    return new AmdBackend(
+      driver,
+      { extensions: false, defaultTable: 'host', ...options },
+      CommandQueues.create(),
+    )
   }
 
   get hasGuestPasidTables(): boolean {
@@ -73,31 +97,23 @@ export class AmdBackend implements IommuBackend {
   }
 
   groupMembers(group: number): readonly number[] {
-    return this.driver.groupMembers(group).map(({ deviceId }) => deviceId)
+    return membersOf(this.driver, group)
   }
 
-  /**
-   * Blocks a group. EINVAL if firmware wants one of its devices to reach memory at all times; EBUSY while the kernel has
-   * processes behind PASIDs of one.
-   */
+  /** EINVAL too if firmware wants one of its devices to reach memory at all times. */
   claimGroup(group: number): Outcome<undefined> {
-    return this.forEach(this.groupMembers(group), (deviceId) => {
-      if (this.driver.unityMaps(deviceId).length > 0)
-        return refuse(
-          'amd-unity-mapped',
-          `firmware wants device ${deviceId} to reach memory of its own always`,
-        )
-      return this.driver.detach(deviceId)
-    })
+    return claimGroup(this.driver, group)
   }
 
   releaseGroup(group: number): Outcome<undefined> {
-    return this.forEach(this.groupMembers(group), (deviceId) => this.driver.attachDefault(deviceId))
+    return releaseGroup(this.driver, group)
   }
 
   transaction<T>(operations: () => T | Refusal): Outcome<T> {
-    // The driver passes a refusal on as it is, whatever its errno.
-    return this.driver.transaction(operations as () => T | DriverRefusal)
+    const before = this.queues.places
+    const outcome = together(this.driver, operations)
+    if (!outcome.ok) this.queues.places = before
+    return outcome
   }
 
   hwInfo(
@@ -177,28 +193,14 @@ export class AmdBackend implements IommuBackend {
     domain: DomainNumber,
     from: DomainNumber | undefined,
   ): Outcome<undefined> {
-    if (pasid === 0) return this.forEach(deviceIds, (deviceId) => this.driver.attach(deviceId, domain))
+    if (pasid === 0) return attachDevices(this.driver, deviceIds, domain)
     if (!this.options.extensions)
       return refuse('amd-pasid-attach', 'the AMD driver of Linux 7.3 has only processes behind PASIDs')
-    const members = deviceIds.filter((deviceId) => (this.driver.device(deviceId)?.maxPasids ?? 0) > 0)
-    return this.transaction<undefined>(() => {
-      const left = from === undefined ? accept(undefined) : this.detachPasid(members, pasid)
-      if (!left.ok) return left
-      const attached = this.driver.attachPasid(members, pasid, domain)
-      return attached.ok ? undefined : attached
-    })
+    return attachPasid(this.driver, deviceIds, pasid, domain, from)
   }
 
-  /** Without PASID: whatever the device has behind PASIDs goes too, for nothing of it may pass any more. */
   detach(deviceIds: readonly number[], pasid: number): Outcome<undefined> {
-    if (pasid !== 0) return this.detachPasid(deviceIds, pasid)
-    return this.forEach(deviceIds, (deviceId) => {
-      for (const each of this.driver.device(deviceId)?.processes.keys() ?? []) {
-        const left = this.driver.detachPasid([deviceId], each)
-        if (!left.ok) return left
-      }
-      return this.driver.detach(deviceId)
-    })
+    return pasid === 0 ? detachDevices(this.driver, deviceIds) : detachPasid(this.driver, deviceIds, pasid)
   }
 
   /** Linux 7.3 does not look at the type. */
@@ -206,13 +208,20 @@ export class AmdBackend implements IommuBackend {
     return !this.options.extensions || type === amdViommuType
   }
 
-  createViommu({ device, parent }: ViommuRequest): Outcome<BackendViommu> {
-    const made = this.driver.createViommu(parent, device.iommu)
-    return made.ok ? accept({ number: made.value }, made.effects) : made
+  createViommu(request: ViommuRequest): Outcome<BackendViommu> {
+    return this.transaction<BackendViommu>(() => {
+      const made = this.driver.createViommu(request.parent, request.device.iommu)
+      if (!made.ok) return made
+      const region = this.options.extensions ? this.queues.addViommu(made.value, request) : undefined
+      if (isRefusal(region)) return region
+      return { number: made.value, ...(region && { region }) }
+    })
   }
 
   destroyViommu(viommu: number): Outcome<undefined> {
-    return this.driver.destroyViommu(viommu)
+    const done = this.driver.destroyViommu(viommu)
+    if (done.ok) this.queues.removeViommu(viommu)
+    return done
   }
 
   /** In Linux 7.3 the driver hears nothing of it. */
@@ -237,18 +246,25 @@ export class AmdBackend implements IommuBackend {
     return invalidateByCommands(this.driver, viommu, array)
   }
 
-  hasHwQueue(_viommu: number, _type: number): boolean {
-    return false
+  hasHwQueue(_viommu: number, type: number): boolean {
+    return this.options.extensions && type === amdCommandQueueType
   }
 
-  createHwQueue({ type }: HwQueueRequest): never {
-    throw new InternalError(`there are no hardware queues of type ${type}`)
+  createHwQueue(request: HwQueueRequest): Outcome<{ readonly dependsOn?: number }> {
+    return this.queues.start(request) ?? accept({})
   }
 
-  destroyHwQueue(_viommu: number, index: number): never {
-    throw new InternalError(`there is no hardware queue ${index}`)
+  destroyHwQueue(viommu: number): Outcome<undefined> {
+    this.queues.stop(viommu)
+    return accept(undefined)
   }
 
+  /** The page of registers of a vIOMMU: in a fork another one than in what it was forked from. */
+  registersOf(viommu: number): Region | undefined {
+    return this.queues.places.get(viommu)?.registers
+  }
+
+  /** Takes what hardware queues hold, then what is logged. */
   takeReports(): Outcome<readonly Report[]> {
     const taken = this.takeLogs()
     return taken.ok ? accept(taken.value.reports, taken.effects) : taken
@@ -256,44 +272,25 @@ export class AmdBackend implements IommuBackend {
 
   /** As {@link takeReports}, with what the host alone hears of. */
   takeLogs(): Outcome<TakenReports> {
-    return this.transaction(() => takeFromAll(this.driver))
+    return this.transaction<TakenReports>(() => {
+      const stopped = this.queues.take(this.driver)
+      if (isRefusal(stopped)) return stopped
+      const taken = takeFromAll(this.driver)
+      return isRefusal(taken) ? taken : { ...taken, reports: [...stopped, ...taken.reports] }
+    })
   }
 
-  /** What nobody waits for any more, as the device has left whoever was asked, is answered already. */
-  respond({ deviceId }: BackendDevice, { pasid, group, code }: PageResponse): Outcome<undefined> {
-    const isPending = this.driver
-      .pendingPageRequests(deviceId)
-      .some((each) => each.pasid === pasid && each.group === group && each.isComplete)
-    if (!isPending) return accept(undefined)
-    return this.driver.respond(deviceId, { pasid, group }, code === 'success' ? 'success' : 'invalid-request')
+  respond({ deviceId }: BackendDevice, response: PageResponse): Outcome<undefined> {
+    return answerDevice(this.driver, deviceId, response)
   }
 
   /** The same backend over a fork of its driver. */
   forkOnto(driver: Driver): AmdBackend {
-    return new AmdBackend(driver, this.options)
+    return new AmdBackend(driver, this.options, this.queues.fork())
   }
 
   /** What the future depends on besides the driver. */
   snapshot(): unknown {
-    return []
-  }
-
-  /** Those of the devices that have something behind the PASID lose it. */
-  private detachPasid(deviceIds: readonly number[], pasid: number): Outcome<undefined> {
-    const members = deviceIds.filter((deviceId) => this.driver.device(deviceId)?.processes.has(pasid))
-    return this.driver.detachPasid(members, pasid)
-  }
-
-  private forEach(
-    deviceIds: readonly number[],
-    operation: (deviceId: number) => Outcome<undefined>,
-  ): Outcome<undefined> {
-    return this.transaction<undefined>(() => {
-      for (const deviceId of deviceIds) {
-        const done = operation(deviceId)
-        if (!done.ok) return done
-      }
-      return undefined
-    })
+    return this.queues.snapshot()
   }
 }

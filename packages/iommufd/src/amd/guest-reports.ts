@@ -1,13 +1,13 @@
 /**
- * What IOMMUs have logged, as user space hears of it: page requests, and a guest's own events.
+ * What IOMMUs have logged, as user space hears of it: page requests and their answers, and a guest's own events.
  *
  * @packageDocumentation
  */
 import { writeStruct } from '@nestwalk/bits'
 import type { Driver, TakenEvent, TakenPageRequest } from '@nestwalk/driver'
-import type { PageFault, Report } from '../backend.js'
-import { isRefusal } from '../outcome.js'
-import type { Refusal } from '../outcome.js'
+import type { PageFault, PageResponse, Report } from '../backend.js'
+import { accept, isRefusal } from '../outcome.js'
+import type { Outcome, Refusal } from '../outcome.js'
 import { amdEventLayout, amdEventQueueType } from './abi.js'
 
 /** What logs held. */
@@ -86,3 +86,16 @@ const faultReport = ({ deviceId, pasid, group, address, request }: TakenPageRequ
 /** Says that no more requests with the PASID come; nobody is asked for anything. */
 const isStopMarker = ({ request }: TakenPageRequest): boolean =>
   request.guestNested && request.lastInGroup && !request.read && !request.write
+
+/** Answers a page request. One that the driver has answered, as the device left whoever was asked, is answered already. */
+export function answerDevice(
+  driver: Driver,
+  deviceId: number,
+  { pasid, group, code }: PageResponse,
+): Outcome<undefined> {
+  const isPending = driver
+    .pendingPageRequests(deviceId)
+    .some((each) => each.pasid === pasid && each.group === group && each.isComplete)
+  if (!isPending) return accept(undefined)
+  return driver.respond(deviceId, { pasid, group }, code === 'success' ? 'success' : 'invalid-request')
+}

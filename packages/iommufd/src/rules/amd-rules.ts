@@ -87,6 +87,30 @@ const ownRules = {
     says: 'The requests are of a type that is not guest commands.',
     source: 'nestwalk',
   },
+  'amd-queue-registers': {
+    errno: 'EINVAL',
+    calls: ['hw_queue_alloc'],
+    says: 'The vIOMMU was made without data, so it has no page of registers for a queue.',
+    source: 'nestwalk',
+  },
+  'amd-queue-index': {
+    errno: 'EINVAL',
+    calls: ['hw_queue_alloc'],
+    says: 'A vIOMMU has one command queue, with index 0.',
+    source: 'nestwalk',
+  },
+  'amd-queue-taken': {
+    errno: 'EEXIST',
+    calls: ['hw_queue_alloc'],
+    says: 'The vIOMMU has a command queue already.',
+    source: 'nestwalk',
+  },
+  'amd-queue-shape': {
+    errno: 'EINVAL',
+    calls: ['hw_queue_alloc'],
+    says: 'A command queue has a power of two of bytes from 4 KiB to 512 KiB, and begins on a page.',
+    source: 'nestwalk',
+  },
 } as const satisfies RuleSet
 
 export const amdRules = { ...ownRules, ...amdDriverRules } as const satisfies RuleSet
