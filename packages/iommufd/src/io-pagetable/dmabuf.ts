@@ -13,7 +13,7 @@ import type { PinEnvironment } from './pin-environment.js'
 
 /** Who maps a buffer, and must give it up when it is taken back. */
 export interface DmabufImporter {
-  /** Unmaps all areas of the buffer from all domains. */
+  /** Unmaps all areas of the buffer from all domains. The buffer counts as taken back afterwards. */
   revoked(env: PinEnvironment, dmabuf: Dmabuf): Refusal | undefined
 }
 
@@ -22,6 +22,7 @@ export class Dmabuf {
   readonly runs: readonly PhysicalRun[]
   readonly pages: number
   #isRevoked = false
+  #revocations = 0
   /** How many areas each has. */
   readonly #importers = new Map<DmabufImporter, number>()
 
@@ -40,6 +41,7 @@ export class Dmabuf {
     if (known !== undefined) return known as Dmabuf
     const forked = new Dmabuf(this.runs)
     forked.#isRevoked = this.#isRevoked
+    forked.#revocations = this.#revocations
     memo.set(this, forked)
     return forked
   }
@@ -52,6 +54,11 @@ export class Dmabuf {
     return this.#isRevoked
   }
 
+  /** How often it was taken back. */
+  get revocations(): number {
+    return this.#revocations
+  }
+
   /** Takes the memory back: it is unmapped everywhere, though the areas stay. */
   revoke(env: PinEnvironment): Outcome<undefined> {
     if (this.#isRevoked) return accept(undefined)
@@ -62,7 +69,10 @@ export class Dmabuf {
       }
       return undefined
     })
-    this.#isRevoked = done.ok
+    if (done.ok) {
+      this.#isRevoked = true
+      this.#revocations++
+    }
     return done
   }
 
@@ -89,27 +99,32 @@ export class DmabufPages {
   readonly dmabuf: Dmabuf
   readonly startAddress = 0n
   readonly writeable: boolean
-  /** Taken back, for good: what is mapped by these pages never comes back. */
-  isRevoked = false
   readonly #runs = PageRuns.create()
+  /** How often the buffer had been taken back when it was mapped. */
+  readonly #revocations: number
 
-  private constructor(dmabuf: Dmabuf, writeable: boolean) {
+  private constructor(dmabuf: Dmabuf, writeable: boolean, revocations: number) {
     this.dmabuf = dmabuf
     this.writeable = writeable
+    this.#revocations = revocations
     this.#runs.add(0, dmabuf.runs)
   }
 
   static create(dmabuf: Dmabuf, writeable: boolean): DmabufPages {
-    return new DmabufPages(dmabuf, writeable)
+    return new DmabufPages(dmabuf, writeable, dmabuf.revocations)
   }
 
   fork(memo: Map<object, object>): DmabufPages {
     const known = memo.get(this)
     if (known !== undefined) return known as DmabufPages
-    const forked = new DmabufPages(this.dmabuf.fork(memo), this.writeable)
-    forked.isRevoked = this.isRevoked
+    const forked = new DmabufPages(this.dmabuf.fork(memo), this.writeable, this.#revocations)
     memo.set(this, forked)
     return forked
+  }
+
+  /** Taken back since, and so for good: giving out the buffer again brings nothing back. */
+  get isRevoked(): boolean {
+    return this.dmabuf.revocations !== this.#revocations
   }
 
   snapshot(): unknown {

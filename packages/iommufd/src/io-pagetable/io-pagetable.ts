@@ -270,9 +270,7 @@ export class IoPagetable implements DmabufImporter {
       ({ memory }) => memory.kind === 'dmabuf' && memory.dmabuf === dmabuf,
     )
     const done = this.#domains.unmap(env, areas)
-    if (!done.ok) return done
-    for (const { memory } of areas) if (memory.kind === 'dmabuf') memory.isRevoked = true
-    return undefined
+    return done.ok ? undefined : done
   }
 
   /** Whether all areas are of files, and not dma-bufs. */
