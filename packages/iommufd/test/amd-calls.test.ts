@@ -6,6 +6,7 @@ import {
   encodeCommand,
   encodeDte,
   load64,
+  pasid,
   store64,
 } from '@nestwalk/hardware'
 import type { CommandFields, EndpointOptions } from '@nestwalk/hardware'
