@@ -17,6 +17,8 @@ function valueOf<T>(outcome: Outcome<T>): T {
 const errnoOf = (outcome: Outcome<unknown>): string | undefined => (outcome.ok ? undefined : outcome.errno)
 const words = (...values: number[]): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer)
 const hwptData = (...values: number[]): UserData => driverData(0xdead, words(...values))
+const bigintText = (_key: string, value: unknown): unknown =>
+  typeof value === 'bigint' ? value.toString() : value
 const lastPart = { first: 0x0100_0000n, last: 0x0100_0fffn }
 
 describe('the mock IOMMU', () => {
@@ -314,6 +316,23 @@ describe('the mock IOMMU', () => {
     valueOf(backend.invalidateViommu(viommu, driverDataArray(type, [words(1, 5, 0)])))
     expect(fork.snapshot()).toEqual(standing)
     expect(() => backend.transaction(() => backend.fork())).toThrow('in the middle of a transaction')
+  })
+
+  it('looks the same however it came to be what it is', () => {
+    const other = backend.fork()
+    const second = plug({ dirty: true, pasid: true })
+    other.addDevice({ dirty: true, pasid: true })
+    const viommu = viommuOf()
+    valueOf(other.createViommu({ device, parent, type, data: noData, offerRegion: () => 0n }))
+    for (const [each, ids] of [
+      [backend, [5n, 4n]],
+      [other, [4n, 5n]],
+    ] as const) {
+      for (const id of ids) valueOf(each.addVdevice(viommu, id === 5n ? device : second, id))
+      for (const id of ids) valueOf(each.attach([second.deviceId], Number(id), parent))
+    }
+    expect(JSON.stringify(other.snapshot(), bigintText)).toBe(JSON.stringify(backend.snapshot(), bigintText))
+    expect(other.snapshot()).not.toEqual(new MockBackend().snapshot())
   })
 
   it('does not know numbers that it has not given', () => {

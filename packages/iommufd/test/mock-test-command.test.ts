@@ -64,6 +64,21 @@ describe('MOCK_DOMAIN', () => {
     expect(program.test(2, 2).errno).toBe('EINVAL')
   })
 
+  it('needs room for two objects and a HWPT', () => {
+    const context = program.kernel.iommufd.context(0)!
+    const standing = program.backend.snapshot()
+    let last = ioas
+    for (let made = context.ioasAlloc(); made.ok; made = context.ioasAlloc()) last = made.value
+    expect(program.test(2, ioas).errno).toBe('ENOMEM')
+    for (const id of [last, last - 1]) {
+      expect(program.destroy(id)).toBeUndefined()
+      expect(program.test(2, ioas).errno).toBe('ENOMEM')
+      expect(program.backend.snapshot()).toEqual(standing)
+    }
+    expect(program.destroy(last - 2)).toBeUndefined()
+    expect(ok(program.test(2, ioas)).u32(16)).toBe(last - 2)
+  })
+
   it('is undone by destroying the SELFTEST object, and by nothing else', () => {
     const standing = program.backend.snapshot()
     const { stdev, hwpt, device } = program.device(ioas)
@@ -491,6 +506,19 @@ describe('an access', () => {
     expect(program.file(fd).ioctl({ cmd: 0x3b80, argument: 0n, process }).errno).toBe('ENOTTY')
     expect(program.file(fd).read(process, 8n, -1n).errno).toBe('EINVAL')
     expect(program.file(fd).write(process, new Uint8Array(8), 8n, -1n).errno).toBe('EINVAL')
+  })
+
+  it('lets go in a fork of its machine only of what the fork has pinned', () => {
+    const fd = ok(create(ioas, 1)).u32(16)
+    const buffer = program.buffer(1)
+    ok(program.map(ioas, aperture, buffer, page))
+    ok(pin(fd, aperture, page))
+    const { iommufd } = program.kernel
+    const key = program.process.memory.key
+    const fork = iommufd.fork(program.backend.fork())
+    expect(fork.context(0)!.ioasUnmap(ioas, aperture, page).ok).toBe(true)
+    expect([iommufd.accounts.pinned(key), fork.accounts.pinned(key)]).toEqual([1, 0])
+    expect(unpin(fd, 0)).toBeUndefined()
   })
 
   it('outlives the descriptor of /dev/iommu', () => {
