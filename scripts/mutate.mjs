@@ -77,15 +77,18 @@ const parts = {
     ],
     [
       ...['attach', 'dte-update', 'device-entries', 'linux-sequences', 'default-domains', 'reset', 'sharing'],
-      ...['gaps', 'guest-table-pasids', 'nested-pasids', 'surface'],
+      ...['gaps', 'guest-table-pasids', 'nested-pasids', 'surface', 'flush-targets'],
     ],
   ),
   guests: driverPart(
     [
       ...['nesting', 'nesting-operations', 'guest-invalidation', 'page-request', 'event', 'log-reader'],
-      ...['fault-operations', 'fault-recipient'],
+      ...['fault-operations', 'fault-recipient', 'guest-queue'],
     ],
-    ['attach', 'virtual-devices', 'host-and-guest', 'page-requests', 'events', 'policies', 'gaps'],
+    [
+      ...['attach', 'virtual-devices', 'host-and-guest', 'guest-queue', 'page-requests', 'events'],
+      ...['policies', 'gaps'],
+    ],
   ),
   start: driverPart(
     [
