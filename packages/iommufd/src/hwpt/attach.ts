@@ -125,12 +125,12 @@ function moveToNew(context: ContextState, place: Place, ioas: ObjectId, how: Mov
 function join(context: ContextState, place: Place, hwptId: ObjectId): Refusal | undefined {
   const { objects, kernel } = context
   const { id, device, pasid } = place
+  if (device.attachments.has(pasid))
+    return refuse('attached-already', `device ${device.deviceId} is attached already`)
   const [first] = attachedMembers(context, place)
   const standing = first?.[1].attachments.get(pasid)
   if (standing !== undefined && standing !== hwptId)
     return refuse('group-attached-elsewhere', `group ${device.group} is attached to HWPT ${standing}`)
-  if (device.attachments.has(pasid))
-    return refuse('attached-already', `device ${device.deviceId} is attached already`)
   const reserved = pasid === 0 ? reserve(context, ioasOf(context, hwptId), [place]) : undefined
   if (reserved !== undefined) return reserved
   if (first === undefined) {

@@ -42,7 +42,8 @@ export function allocateHwQueue(context: ContextState, request: HwQueueAllocatio
   const access = Access.create({ needsPages: true, isInternal: true })
   const attached = access.attach(kernel, table)
   if (!attached.ok) return attached
-  const pinned = access.pin(kernel, iova, length, false)
+  const whole = wholePages(iova, length)
+  const pinned = access.pin(kernel, whole.iova, whole.length, false)
   if (!pinned.ok) {
     access.detach(kernel)
     return pinned
@@ -52,7 +53,7 @@ export function allocateHwQueue(context: ContextState, request: HwQueueAllocatio
     ? physical
     : kernel.backend.createHwQueue({ viommu: viommu.number, type, index, iova, length, physical })
   if (!made.ok) {
-    access.unpin(kernel, iova, length)
+    access.unpin(kernel, whole.iova, whole.length)
     access.detach(kernel)
     return made
   }
@@ -72,10 +73,19 @@ export function releaseHwQueue(context: ContextState, queue: HwQueue): Outcome<u
   const destroyed = kernel.backend.destroyHwQueue(viommu.number, queue.index)
   if (!destroyed.ok) return destroyed
   const { access } = objects.held(queue.access, 'access')
-  access.unpin(kernel, queue.iova, queue.length)
+  const { iova, length } = wholePages(queue.iova, queue.length)
+  access.unpin(kernel, iova, length)
   access.detach(kernel)
   objects.remove(queue.access)
   return destroyed
+}
+
+/** The pages that a queue lies in. */
+function wholePages(iova: bigint, length: bigint): { readonly iova: bigint; readonly length: bigint } {
+  const page = BigInt(pageBytes)
+  const first = iova - (iova % page)
+  const end = ((iova + length + page - 1n) / page) * page
+  return { iova: first, length: end - first }
 }
 
 /** Physical address of a queue, which must be in one piece. */
