@@ -201,6 +201,55 @@ describe('a process for devices that share a table', () => {
   })
 })
 
+describe('a table of three devices', () => {
+  it('has them in order, however they came', () => {
+    const machine = shared(sharedGcr3, [third, one, other])
+    expect(machine.driver.gcr3Tables).toMatchObject([{ devices: [one, other, third] }])
+  })
+
+  it('that two of them leave for a process is left by both, each with its TLB flushed and waited for', () => {
+    const machine = shared(sharedGcr3, [one, other, third])
+    const { driver } = machine
+    const lines = linesOf(machine, driver.attachPasid([one, other], 9, process))
+    expect(lines.filter((line) => line.includes('GN 9'))).toEqual([
+      ...['IOTLB 00:03.0 all GN 9', 'IOTLB 00:04.0 all GN 9'],
+    ])
+    for (const [i, line] of lines.entries()) if (line.includes('GN 9')) expect(lines[i + 1]).toBe('WAIT')
+    expect([one, other, third].map((device) => reaches(machine, device))).toEqual([bound, bound, bare])
+    expect(driver.gcr3Tables.map(({ devices }) => devices)).toEqual([[third], [one, other]])
+    // The last of them goes from the table that it was on alone, and there is one table again.
+    machine.run(driver.detachPasid([one, other], 9))
+    expect(driver.gcr3Tables).toMatchObject([{ devices: [one, other, third] }])
+  })
+
+  it('is not flushed on an IOMMU where one of them stays, though another is elsewhere', () => {
+    const machine = shared(sharedGcr3, [one, other, third])
+    const lines = linesOf(machine, machine.driver.detach(one))
+    expect(lines.filter((line) => line.startsWith('PAGES'))).toEqual([])
+    expect(machine.driver.tags.at(-1)).toMatchObject({ iommus: [0, 1] })
+  })
+})
+
+it('equal tables that Linux keeps apart stay apart when they are to be merged (U17)', () => {
+  const machine = shared(viommuMapLinux73)
+  expect(machine.tell(machine.driver.mergeTables())).toEqual([])
+  expect(machine.driver.gcr3Tables.map(({ devices }) => devices)).toEqual([[one], [other]])
+})
+
+it.each([sharedGcr3, viommuMapLinux73])('the pages of a table come back with it: $letter', (policy) => {
+  const machine = Machine.create({ policy, lastDeviceId: 0x1f, pages: { first: spa(0x100000n), pages: 24 } })
+  const { driver } = machine
+  machine.run(driver.allocateGuestTable())
+  machine.run(driver.allocateProcess())
+  machine.run(driver.probe(one, 1, 0, { maxPasids: 0x1000 }))
+  for (let i = 0; i < 20; i++) {
+    machine.run(driver.attach(one, guest))
+    for (const pasid of [9, 600]) machine.run(driver.attachPasid([one], pasid, process))
+    for (const pasid of [9, 600]) machine.run(driver.detachPasid([one], pasid))
+    machine.run(driver.detach(one))
+  }
+})
+
 describe('a process that comes and goes on one of two devices (S17)', () => {
   const cycles = 5
 
