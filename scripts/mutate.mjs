@@ -68,7 +68,10 @@ const parts = {
       ...['all', 'converging', 'per-device', 'per-group', 'per-host-table'].map(policyFile),
       ...['per-nested-domain', 'shared-gcr3', 'viommu-map'].map(policyFile),
     ],
-    ['tags', 'domain-ids', 'policies', 'sharing', 'surface', 'fork', 'failures'],
+    [
+      ...['tags', 'domain-ids', 'policies', 'sharing', 'surface', 'linux-sequences', 'fork', 'failures'],
+      'attach',
+    ],
   ),
   devices: driverPart(
     [
