@@ -74,13 +74,11 @@ export class Connection {
   private serveLater(): void {
     if (this.isWaiting) return
     this.isWaiting = true
-    this.parts.later(() => {
-      this.isWaiting = false
-      this.serveAll()
-    })
+    this.parts.later(this.serveNow)
   }
 
-  private serveAll(): void {
+  private readonly serveNow = (): void => {
+    this.isWaiting = false
     try {
       while (!this.isFull && this.role.kind !== 'over') {
         const message = this.reader.next()

@@ -4,7 +4,14 @@
  * @packageDocumentation
  */
 import { readStruct } from '@nestwalk/bits'
-import type { CallingProcess, Errno, FileResult, OpenableKernel, OpenFile } from '@nestwalk/iommufd'
+import type {
+  CallingProcess,
+  Errno,
+  FileResult,
+  ForeignFile,
+  OpenableKernel,
+  OpenFile,
+} from '@nestwalk/iommufd'
 import type { Client, RefusedCall } from './client.js'
 import { FailNthFile } from './fail-nth-file.js'
 import { FileTable } from './file-table.js'
@@ -25,14 +32,17 @@ import {
 import type { Message } from './message-reader.js'
 import { BrokenStreamError } from './message-reader.js'
 import { Caller } from './process/calling-process.js'
+import type { FileFinder } from './process/calling-process.js'
 import { CallMemory } from './process/call-memory.js'
 import { ProcessTable } from './process/process-table.js'
 import { encodeResult } from './result.js'
-import type { Result } from './result.js'
+import type { MemoryWrite, Result } from './result.js'
 
 const kilobytesPerPage = 4n
 const noFiles: NonNullable<FileResult['newFiles']> = []
-const noHandles: readonly bigint[] = []
+const noHandles: readonly never[] = []
+const noWrites: readonly MemoryWrite[] = []
+const nothing = Buffer.alloc(0)
 
 export interface RequestServerParts {
   readonly kernel: OpenableKernel
@@ -115,8 +125,8 @@ export class RequestServer {
 
   private ioctl(client: Client, body: Buffer): Result {
     if (body.length < ioctlBytes) throw new BrokenStreamError(`an IOCTL came with ${body.length} bytes`)
-    const { handle, cmd, pid, argument, capabilities, bytes, files } = readIoctl(body)
-    const argumentAt = ioctlBytes + files * caughtFileLayout.byteLength
+    const { handle, cmd, pid, argument, capabilities, bytes, files: count } = readIoctl(body)
+    const argumentAt = ioctlBytes + count * caughtFileLayout.byteLength
     if (body.length !== argumentAt + bytes) {
       throw new BrokenStreamError(`an IOCTL of ${body.length} bytes announces ${argumentAt + bytes}`)
     }
@@ -128,30 +138,16 @@ export class RequestServer {
       return { ret: -1, errno: 'EFAULT' }
     }
     const memory = new CallMemory(own, argument, body.subarray(argumentAt))
-    const list = body.subarray(ioctlBytes, argumentAt)
-    const process = new Caller({
-      ...{ pid, uid: client.uid, capabilities, memory, foreign: this.processes.files },
-      caught: (descriptor) => this.caughtFile(list, descriptor),
-    })
-    const result = file.ioctl({ cmd, argument, process })
-    return { ...this.toResult(client, cmd, result), writes: memory.writes }
-  }
-
-  private caughtFile(list: Buffer, descriptor: number): OpenFile | undefined {
-    const { byteLength } = caughtFileLayout
-    for (let at = 0; at < list.length; at += byteLength) {
-      const caught = readStruct(caughtFileLayout, list.subarray(at))
-      if (caught.descriptor === descriptor) return this.files.find(caught.handle)
-    }
-    return undefined
+    const files = new CallerFiles(this, pid, body.subarray(ioctlBytes, argumentAt))
+    const process = new Caller(pid, client.uid, capabilities, memory, files)
+    return this.toResult(client, cmd, file.ioctl({ cmd, argument, process }), memory.writes)
   }
 
   private read(client: Client, body: Buffer): Result {
     const { handle, count, offset } = parse(readLayout, body)
     const file = this.files.find(handle)
     if (file === undefined) return { ret: -1, errno: 'EBADF' }
-    const result = file.read(this.callerOf(client), count, offset)
-    return { ...this.toResult(client, 'read', result), data: result.bytes }
+    return this.toResult(client, 'read', file.read(this.callerOf(client), count, offset))
   }
 
   private write(client: Client, body: Buffer): Result {
@@ -200,26 +196,26 @@ export class RequestServer {
 
   /** The caller of read and write, which name no files and need no rights. */
   private callerOf({ pid, uid, memory }: Client): CallingProcess<OpenFile> {
-    return new Caller({
-      ...{ pid, uid, capabilities: 0n, foreign: this.processes.files },
-      memory: new CallMemory(memory, 0n, new Uint8Array()),
-      caught: () => undefined,
-    })
+    return new Caller(pid, uid, 0n, new CallMemory(memory, 0n, nothing), new CallerFiles(this, pid, nothing))
   }
 
   /** @param call - what was called: a name, or the command of an ioctl */
-  private toResult(client: Client, call: string | number, result: FileResult): Result {
-    const { ret, errno, rule, why, newFiles = noFiles } = result
+  private toResult(
+    client: Client,
+    call: string | number,
+    { ret, errno, rule, why, bytes: data, newFiles = noFiles }: FileResult,
+    writes: readonly MemoryWrite[] = noWrites,
+  ): Result {
     if (errno !== undefined) {
       const name = typeof call === 'number' ? `ioctl 0x${call.toString(16)}` : call
       this.parts.refused({ pid: client.pid, call: name, errno, rule, why })
     }
-    if (newFiles.length === 0) return { ret, errno }
+    if (newFiles.length === 0) return { ret, errno, writes, files: noHandles, data }
     const files = newFiles.map(({ file, address, isCloseOnExec }) => ({
       ...{ handle: this.files.add(file), address, isCloseOnExec },
     }))
     client.unattached = files.map(({ handle }) => handle)
-    return { ret, errno, files }
+    return { ret, errno, writes, files, data }
   }
 
   /** A mistake of ours costs one call, and is told. */
@@ -232,6 +228,28 @@ export class RequestServer {
       this.parts.report(`a mistake in nestwalk, please tell its authors: ${what}`)
       return otherwise
     }
+  }
+}
+
+/** Files of a caller: those that came with the call, and what else the process has open. */
+class CallerFiles implements FileFinder {
+  /** @param list - the descriptors of the process that are ours */
+  constructor(
+    private readonly server: RequestServer,
+    private readonly pid: number,
+    private readonly list: Buffer,
+  ) {}
+
+  ours(descriptor: number): OpenFile | undefined {
+    for (let at = 0; at < this.list.length; at += caughtFileLayout.byteLength) {
+      const caught = readStruct(caughtFileLayout, this.list.subarray(at))
+      if (caught.descriptor === descriptor) return this.server.files.find(caught.handle)
+    }
+    return undefined
+  }
+
+  foreign(descriptor: number): ForeignFile | undefined {
+    return this.server.processes.files.find(this.pid, descriptor)
   }
 }
 

@@ -6,7 +6,6 @@
 import { readFileSync } from 'node:fs'
 import type { CallingProcess, Capabilities, ForeignFile, OpenFile } from '@nestwalk/iommufd'
 import type { CallMemory } from './call-memory.js'
-import type { ForeignFiles } from './foreign-file.js'
 
 /** Linux include/uapi/linux/capability.h. */
 const capabilityBit = { ipcLock: 14n, rawIo: 17n, sysResource: 24n } as const
@@ -24,38 +23,34 @@ export function capabilitiesOf(mask: bigint): Capabilities {
   }
 }
 
-export interface CallerParts {
-  readonly pid: number
-  readonly uid: number
-  readonly capabilities: bigint
-  readonly memory: CallMemory
-  /** The file of ours that a descriptor stands for. */
-  readonly caught: (descriptor: number) => OpenFile | undefined
-  readonly foreign: ForeignFiles
+/** Finds files of the caller. */
+export interface FileFinder {
+  /** A file of ours. */
+  ours(descriptor: number): OpenFile | undefined
+  foreign(descriptor: number): ForeignFile | undefined
 }
 
 /** See the file's comment. Good for one call. */
 export class Caller implements CallingProcess<OpenFile> {
-  readonly uid: number
-  readonly memory: CallMemory
-
-  constructor(private readonly parts: CallerParts) {
-    this.uid = parts.uid
-    this.memory = parts.memory
-  }
+  constructor(
+    private readonly pid: number,
+    readonly uid: number,
+    private readonly capabilityMask: bigint,
+    readonly memory: CallMemory,
+    private readonly files: FileFinder,
+  ) {}
 
   get capabilities(): Capabilities {
-    return capabilitiesOf(this.parts.capabilities)
+    return capabilitiesOf(this.capabilityMask)
   }
 
   /** RLIMIT_MEMLOCK: the soft limit. */
   get lockableBytes(): bigint {
-    return lockableBytesOf(this.parts.pid)
+    return lockableBytesOf(this.pid)
   }
 
   file(descriptor: number): OpenFile | ForeignFile | undefined {
-    const { pid, caught, foreign } = this.parts
-    return caught(descriptor) ?? foreign.find(pid, descriptor)
+    return this.files.ours(descriptor) ?? this.files.foreign(descriptor)
   }
 }
 

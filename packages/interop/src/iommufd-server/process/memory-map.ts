@@ -30,6 +30,9 @@ const afterUserMemory = 2 ** 47
 /** Pages of the kernel and of devices: nobody may pin them. */
 const unpinnable = new Set(['[vvar]', '[vvar_vclock]', '[vsyscall]'])
 
+/** Where there is this mapping it is the last, which saves a look whether more comes. */
+const lastLine = Buffer.from('[vsyscall]\n')
+
 /** Name of an object of which a device (as stat says) and an inode are known. */
 export const objectName = (device: number, inode: number | string): string => `${device}:${inode}`
 
@@ -103,8 +106,8 @@ export class MemoryMap {
         this.text = Buffer.concat([this.text], this.spare.length)
       }
       const got = readOrNone(this.file, this.spare, bytes)
-      if (got === 0) return bytes
       bytes += got
+      if (got === 0 || this.spare.subarray(bytes - lastLine.length, bytes).equals(lastLine)) return bytes
     }
   }
 }
