@@ -17,18 +17,18 @@ const smallPiece = 128
 
 const joinedPiece = 320
 
-const endOfAll = lastAddress + 1n
-
 interface Piece {
   /** At least one, in order. */
   areas: Area[]
-  /** No hole between two areas of this piece is longer. */
+  /** No hole between two areas of this piece is longer, nor the one up to the next piece, if there is one. */
   longestHole: bigint
 }
 
 /** See the file's comment. Areas do not overlap. */
 export class AreaList {
   readonly #pieces: Piece[]
+  /** So many pieces from the first on have no holes: room is looked for behind them. */
+  #fullPieces = 0
   #size = 0
 
   private constructor(pieces: Piece[]) {
@@ -91,13 +91,14 @@ export class AreaList {
       return
     }
     const at = firstEndingFrom(piece.areas, area.first)
-    // In the middle of the piece there was a longer hole.
-    if (at === 0) widen(piece, area, piece.areas[0])
-    if (at === piece.areas.length) widen(piece, piece.areas[at - 1], area)
+    // Elsewhere there was a longer hole, which is known.
+    if (at === 0) this.#widen(p, area, piece.areas[0])
+    else if (at === piece.areas.length && p === this.#pieces.length - 1)
+      this.#widen(p, piece.areas[at - 1], area)
     piece.areas.splice(at, 0, area)
     if (piece.areas.length > fullPiece) {
       const { longestHole } = piece
-      this.#pieces.splice(p + 1, 0, { areas: piece.areas.splice(fullPiece / 2), longestHole })
+      this.#splice(p + 1, 0, { areas: piece.areas.splice(fullPiece / 2), longestHole })
     }
   }
 
@@ -109,7 +110,9 @@ export class AreaList {
     if (piece.areas[at] !== area) throw new InternalError(`no such area at 0x${area.first.toString(16)}`)
     this.#size--
     piece.areas.splice(at, 1)
-    widen(piece, piece.areas[at - 1], piece.areas[at])
+    const holder = at > 0 ? p : p - 1
+    const before = at > 0 ? piece.areas[at - 1] : this.#pieces[holder]?.areas.at(-1)
+    this.#widen(holder, before, piece.areas[at] ?? this.#pieces[p + 1]?.areas[0])
     if (piece.areas.length < smallPiece) this.#joinAround(p)
   }
 
@@ -130,45 +133,50 @@ export class AreaList {
       return start <= stop && stop - start >= length - 1n ? fit(start, stop) : undefined
     }
     const p = this.#pieceOf(first)
-    if (p < 0) {
-      const next = this.#pieces[0]?.areas[0]
-      const found = within(0n, next === undefined ? lastAddress : next.first - 1n)
-      if (found !== undefined) return found
-    }
-    for (let q = Math.max(p, 0); q < this.#pieces.length; q++) {
+    const [start, end] = [this.#pieces[0]?.areas[0], this.#pieces.at(-1)?.areas.at(-1)]
+    if (start === undefined || end === undefined) return within(0n, lastAddress)
+    const before = p < 0 && start.first > 0n ? within(0n, start.first - 1n) : undefined
+    if (before !== undefined) return before
+    for (let q = Math.max(p, this.#fullPieces); q < this.#pieces.length; q++) {
       const piece = this.#piece(q)
-      if (piece.areas[0] !== undefined && piece.areas[0].first > last) return undefined
-      const found =
-        (piece.longestHole >= length ? this.#findHoleIn(piece, within) : undefined) ??
-        within(this.#endOf(piece), (this.#pieces[q + 1]?.areas[0]?.first ?? endOfAll) - 1n)
+      if (this.#area(piece, 0).first > last) return undefined
+      const found = piece.longestHole >= length ? this.#findHoleIn(q, within) : undefined
       if (found !== undefined) return found
+      if (q === this.#fullPieces && piece.longestHole === 0n) this.#fullPieces++
     }
-    return undefined
+    return end.last === lastAddress ? undefined : within(end.last + 1n, lastAddress)
   }
 
-  /** Asks about all holes between the areas of one piece, and learns how long the longest is. */
-  #findHoleIn(piece: Piece, fit: (first: bigint, last: bigint) => bigint | undefined): bigint | undefined {
+  /** Asks about all holes of one piece, and learns how long the longest is. */
+  #findHoleIn(p: number, fit: (first: bigint, last: bigint) => bigint | undefined): bigint | undefined {
+    const piece = this.#piece(p)
     let longest = 0n
-    for (let i = 1; i < piece.areas.length; i++) {
-      const first = this.#area(piece, i - 1).last + 1n
-      const end = this.#area(piece, i).first
-      if (first === end) continue
-      const found = fit(first, end - 1n)
+    for (let i = 0; i < piece.areas.length; i++) {
+      const next = piece.areas[i + 1] ?? this.#pieces[p + 1]?.areas[0]
+      if (next === undefined) break
+      const first = this.#area(piece, i).last + 1n
+      if (first === next.first) continue
+      const found = fit(first, next.first - 1n)
       if (found !== undefined) return found
-      if (end - first > longest) longest = end - first
+      if (next.first - first > longest) longest = next.first - first
     }
     piece.longestHole = longest
     return undefined
   }
 
-  #endOf(piece: Piece): bigint {
-    return this.#area(piece, piece.areas.length - 1).last + 1n
+  /** There may be a hole between two areas of a piece now. */
+  #widen(p: number, before: Area | undefined, behind: Area | undefined): void {
+    const piece = this.#pieces[p]
+    if (piece === undefined || before === undefined || behind === undefined) return
+    const hole = behind.first - before.last - 1n
+    if (hole > 0n && p < this.#fullPieces) this.#fullPieces = p
+    if (hole > piece.longestHole) piece.longestHole = hole
   }
 
   /** Joins a small piece with the one behind or before it. An empty one goes. */
   #joinAround(p: number): void {
     if (this.#piece(p).areas.length === 0) {
-      this.#pieces.splice(p, 1)
+      this.#splice(p, 1)
       return
     }
     for (const left of [p, p - 1]) {
@@ -176,11 +184,15 @@ export class AreaList {
       const b = this.#pieces[left + 1]
       if (a === undefined || b === undefined || a.areas.length + b.areas.length > joinedPiece) continue
       if (b.longestHole > a.longestHole) a.longestHole = b.longestHole
-      widen(a, a.areas.at(-1), b.areas[0])
       a.areas = a.areas.concat(b.areas)
-      this.#pieces.splice(left + 1, 1)
+      this.#splice(left + 1, 1)
       return
     }
+  }
+
+  #splice(p: number, removed: number, ...added: Piece[]): void {
+    this.#pieces.splice(p, removed, ...added)
+    this.#fullPieces = Math.min(this.#fullPieces, Math.max(p - 1, 0))
   }
 
   /** Number of the last piece that begins at or before an IOVA; -1: none does. */
@@ -221,13 +233,6 @@ export class AreaList {
     if (area === undefined) throw new InternalError('a piece of the list is empty')
     return area
   }
-}
-
-/** There may be a hole between two areas of a piece now. */
-function widen(piece: Piece, before: Area | undefined, behind: Area | undefined): void {
-  if (before === undefined || behind === undefined) return
-  const hole = behind.first - before.last - 1n
-  if (hole > piece.longestHole) piece.longestHole = hole
 }
 
 /** Number of the first area that ends at or behind an IOVA. */

@@ -61,10 +61,10 @@ function forEach<T>(
   things: readonly T[],
   call: (domain: DomainNumber, thing: T) => Outcome<unknown>,
 ): Outcome<undefined> {
-  const [domain, ...domainsMore] = domains
-  const [thing] = things
+  const domain = domains[0]
+  const thing = things[0]
   if (domain === undefined || thing === undefined) return accept(undefined)
-  if (domainsMore.length === 0 && things.length === 1) {
+  if (domains.length === 1 && things.length === 1) {
     const done = call(domain, thing)
     return done.ok ? accept(undefined, done.effects) : done
   }
