@@ -168,8 +168,8 @@ export class Counts {
     if (typeof target === 'string') return target
     const key = this.unitOf(device)
     const unit = this.units.get(key)
-    if (unit !== undefined && unit.hwpt !== target) return 'EINVAL'
     if (unit?.members.has(id) === true) return 'EBUSY'
+    if (unit !== undefined && unit.hwpt !== target) return 'EINVAL'
     if (meetsReserved(books, to)) return 'EADDRINUSE'
     const hwpt = target ?? add(books, { kind: 'paging', holds: [to], automatic: true })
     const joined = unit ?? { hwpt, members: new Set() }

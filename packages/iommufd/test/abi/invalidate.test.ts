@@ -61,9 +61,10 @@ describe('of a nested HWPT', () => {
   })
 
   it('refuses in the order of the checks, and tells 0 entries', () => {
-    const call = (fields: Record<number, number | bigint>): (string | number)[] => {
+    const call = (fields: Record<number, number | bigint>, entry = [0, 0]): (string | number)[] => {
+      const address = program.put(wordBytes(...entry))
       const made = program.call(0x8d, 32, {
-        ...{ 4: nested, 8: program.put(wordBytes(0, 0)), 16: 0xdead_beef, 20: 8, 24: 1, ...fields },
+        ...{ 4: nested, 8: address, 16: 0xdead_beef, 20: 8, 24: 1, ...fields },
       })
       return [made.errno ?? 'ok', made.u32(24)]
     }
@@ -79,8 +80,8 @@ describe('of a nested HWPT', () => {
       ['the type', () => call({ 16: 1 }), ['EINVAL', 0]],
       ['too short', () => call({ 20: 7 }), ['EINVAL', 0]],
       ['too long, though zero', () => call({ 20: 9 }), ['EINVAL', 0]],
-      ['an unknown flag', () => call({ 8: program.put(wordBytes(2, 0)) }), ['EOPNOTSUPP', 0]],
-      ['an entry too far, also with ALL', () => call({ 8: program.put(wordBytes(1, 4)) }), ['EINVAL', 0]],
+      ['an unknown flag', () => call({}, [2, 0]), ['EOPNOTSUPP', 0]],
+      ['an entry too far, also with ALL', () => call({}, [1, 4]), ['EINVAL', 0]],
       ['none, of whatever length, nowhere', () => call({ 8: 0n, 20: 0, 24: 0 }), ['ok', 0]],
       ['none of another type', () => call({ 16: 1, 24: 0 }), ['EINVAL', 0]],
       ['one', () => call({}), ['ok', 1]],
