@@ -65,8 +65,9 @@ export class Access implements AttachedAccess {
     memo.set(this, forked)
     forked.#table = forked.#pinTable = this.#table?.fork(memo)
     const owner = this.#owner
-    if (owner !== undefined)
-      forked.#owner = (memo.get(owner) as AccessOwner | undefined) ?? owner.fork?.(memo) ?? owner
+    if (owner === undefined) return forked
+    forked.#owner = (memo.get(owner) as AccessOwner | undefined) ?? owner.fork?.(memo) ?? owner
+    memo.set(owner, forked.#owner)
     return forked
   }
 

@@ -45,21 +45,20 @@ export class Pages {
   readonly writeable: boolean
   #charge: PinCharge
   #held: PageRuns
-  /** By first page and number of pages. */
-  #pins: Map<string, AccessPin>
+  /** By first page and number of pages. Most mappings are used by no access. */
+  #pins: Map<string, AccessPin> | undefined
 
-  private constructor(request: PagesRequest, held: PageRuns, pins: Map<string, AccessPin>) {
+  private constructor(request: PagesRequest, held: PageRuns) {
     this.source = request.source
     this.startAddress = request.startAddress
     this.isFile = request.isFile
     this.writeable = request.writeable
     this.#charge = request.charge
     this.#held = held
-    this.#pins = pins
   }
 
   static create(request: PagesRequest): Pages {
-    return new Pages(request, PageRuns.create(), new Map())
+    return new Pages(request, PageRuns.create())
   }
 
   fork(memo: Map<object, object>): Pages {
@@ -67,9 +66,10 @@ export class Pages {
     if (known !== undefined) return known as Pages
     const { startAddress, isFile, writeable } = this
     const source = forkSource(this.source, memo)
-    const pins = new Map([...this.#pins].map(([key, pin]) => [key, { ...pin }]))
     const request = { source, startAddress, isFile, writeable, charge: this.#charge }
-    const forked = new Pages(request, this.#held.fork(), pins)
+    const forked = new Pages(request, this.#held.fork())
+    if (this.#pins !== undefined)
+      forked.#pins = new Map(Array.from(this.#pins, ([key, pin]) => [key, { ...pin }]))
     memo.set(this, forked)
     return forked
   }
@@ -81,7 +81,7 @@ export class Pages {
       writeable: this.writeable,
       charge: { ...this.#charge },
       held: this.#held.snapshot(),
-      pins: [...this.#pins.values()]
+      pins: [...(this.#pins?.values() ?? [])]
         .map(({ first, pages, users }) => [first, pages, users] as const)
         .sort(([a, m], [b, n]) => a - b || m - n),
     }
@@ -131,30 +131,32 @@ export class Pages {
   /** Holds pages for an access. Equal spans are held once. */
   pin(env: PinEnvironment, first: number, pages: number): Refusal | undefined {
     const key = pinKey(first, pages)
-    const pin = this.#pins.get(key)
+    const pin = this.#pins?.get(key)
     if (pin !== undefined) {
       pin.users++
       return undefined
     }
     const refused = this.hold(env, first, pages)
-    if (refused === undefined) this.#pins.set(key, { first, pages, users: 1 })
-    return refused
+    if (refused !== undefined) return refused
+    this.#pins ??= new Map()
+    this.#pins.set(key, { first, pages, users: 1 })
+    return undefined
   }
 
   /** Takes back one {@link pin} of exactly that span. */
   unpin(env: PinEnvironment, first: number, pages: number): void {
     const key = pinKey(first, pages)
-    const pin = this.#pins.get(key)
+    const pin = this.#pins?.get(key)
     if (pin === undefined)
       throw new RangeError(`an access has not pinned ${pages} pages from page ${first} on`)
     pin.users--
     if (pin.users > 0) return
-    this.#pins.delete(key)
+    this.#pins?.delete(key)
     this.release(env, first, pages)
   }
 
   isAccessPinned(first: number, pages: number): boolean {
-    return this.#pins.has(pinKey(first, pages))
+    return this.#pins?.has(pinKey(first, pages)) === true
   }
 
   /** Someone else pays from now on: the accounts have been changed. */

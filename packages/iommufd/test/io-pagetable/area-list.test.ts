@@ -84,3 +84,27 @@ it('finds room at both ends of all addresses', () => {
   list.remove(middle)
   expect(list.findHole(0n, last64, 17n, (first) => first)).toBe(0n)
 })
+
+it('finds each hole that opens among areas without any', () => {
+  const list = AreaList.create()
+  const all = Array.from({ length: 2000 }, (_, i) => area(BigInt(i) * 16n, 16n))
+  const find = () => list.findHole(0n, last64, 16n, (first) => first)
+  for (const each of all) {
+    expect(find()).toBe(each.first)
+    list.add(each)
+  }
+  const random = numbers(2)
+  for (let round = 0; round < 300; round++) {
+    const gone = new Set(Array.from({ length: 3 }, () => all[random.next().value % all.length]!))
+    const sorted = [...gone].sort((a, b) => (a.first < b.first ? -1 : 1))
+    for (const each of gone) list.remove(each)
+    for (const each of sorted) {
+      expect(find()).toBe(each.first)
+      list.add(each)
+    }
+    expect(find()).toBe(2000n * 16n)
+  }
+  for (const each of all) list.remove(each)
+  expect(list.size).toBe(0)
+  expect(find()).toBe(0n)
+})
