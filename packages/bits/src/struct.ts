@@ -180,8 +180,20 @@ function viewOf(layout: StructLayout, bytes: Uint8Array): DataView {
  */
 export function readStruct<const L extends StructLayout>(layout: L, bytes: Uint8Array): StructValue<L> {
   const view = viewOf(layout, bytes)
-  const entries = Object.entries(layout.fields).map(([name, field]) => [name, field.read(view)])
-  return Object.fromEntries(entries) as StructValue<L>
+  const value: Record<string, unknown> = {}
+  for (const [name, field] of fieldsOf(layout)) value[name] = field.read(view)
+  return value as StructValue<L>
+}
+
+const listed = new WeakMap<StructLayout, readonly (readonly [string, StructField<unknown>])[]>()
+
+/** The fields of a structure, listed once: structures are read more often than anything is listed. */
+function fieldsOf(layout: StructLayout): readonly (readonly [string, StructField<unknown>])[] {
+  const known = listed.get(layout)
+  if (known !== undefined) return known
+  const fields = Object.entries(layout.fields)
+  listed.set(layout, fields)
+  return fields
 }
 
 /**
@@ -197,7 +209,8 @@ export function writeStruct<const L extends StructLayout>(
   bytes: Uint8Array = new Uint8Array(layout.byteLength),
 ): Uint8Array {
   const view = viewOf(layout, bytes)
-  for (const [name, fieldValue] of Object.entries(value)) {
+  for (const name of Object.keys(value)) {
+    const fieldValue = value[name]
     const field = Object.hasOwn(layout.fields, name) ? layout.fields[name] : undefined
     if (field === undefined) throw new RangeError(`${layout.name} has no field ${name}`)
     try {

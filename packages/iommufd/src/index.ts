@@ -7,6 +7,7 @@ export { amdEventQueueType, amdHwInfoType, amdViommuType } from './amd/abi.js'
 export { AmdBackend } from './amd/amd-backend.js'
 export type { AmdBackendOptions } from './amd/amd-backend.js'
 export { featuresOfHwInfo, guestCommandArray, guestEntryData } from './amd/guest-data.js'
+export * from './abi/structs.js'
 export { Context } from './context.js'
 export type { AccountingMode } from './context.js'
 export { Iommufd } from './iommufd.js'
@@ -50,6 +51,8 @@ export type {
   OpenableKernel,
   OpenFile,
 } from './open-file.js'
+export { SimulatedFile, SimulatedHost, SimulatedMemory, SimulatedProcess } from './simulated-process.js'
+export type { MapOptions, ProcessOptions } from './simulated-process.js'
 export { pageBytes } from './process.js'
 export type {
   AddressSpace,

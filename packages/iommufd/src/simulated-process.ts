@@ -12,6 +12,7 @@ import type { BlockPages, PagesAt } from './simulated-source.js'
 export { SimulatedFile, SimulatedHost } from './simulated-host.js'
 
 const page = BigInt(pageBytes)
+const pageBits = 12
 
 /** Where a process' automatic mappings begin. */
 const firstAutomatic = 0x7000_0000_0000n
@@ -131,12 +132,12 @@ export class SimulatedMemory implements AddressSpace, PagesAt {
     copy: (at: BlockPages, within: number, bytes: Uint8Array) => void,
   ): boolean {
     for (let done = 0; done < bytes.length;) {
-      const byte = address + BigInt(done)
-      const within = Number(byte % page)
-      const at = this.pagesFrom(Number(byte / page), writes)
+      const byte = done === 0 ? address : address + BigInt(done)
+      const within = Number(BigInt.asUintN(pageBits, byte))
+      const at = this.pagesFrom(Number(byte >> BigInt(pageBits)), writes)
       if (typeof at === 'string') return false
       const length = Math.min(pageBytes - within, bytes.length - done)
-      copy(at, within, bytes.subarray(done, done + length))
+      copy(at, within, length === bytes.length ? bytes : bytes.subarray(done, done + length))
       done += length
     }
     return true

@@ -26,11 +26,12 @@ export function dispatch(
   ioctl: Ioctl | undefined,
 ): { readonly result: FileResult; readonly outcome?: Outcome<Reply> } {
   const { memory } = caller.process
-  const sizeBytes = new Uint8Array(4)
-  if (!memory.read(caller.argument, sizeBytes)) return { result: failed(unreadable(caller.argument)) }
-  const size = new DataView(sizeBytes.buffer).getUint32(0, true)
+  const size = sizeOf(memory, caller.argument)
+  if (size === undefined) return { result: failed(unreadable(caller.argument)) }
   if (ioctl === undefined || cmd !== commandBase + ioctl.number)
-    return { result: failed(refuse('unknown-command', `0x${cmd.toString(16)} is no command of /dev/iommu`)) }
+    return {
+      result: failed(refuse('unknown-command', `0x${cmd.toString(16)} is no command of /dev/iommu`)),
+    }
   const bytes = copyIn(memory, caller.argument, size, ioctl)
   if (isRefusal(bytes)) return { result: failed(bytes) }
   const outcome = ioctl.run(caller, readStruct(ioctl.struct, bytes))
@@ -38,12 +39,19 @@ export function dispatch(
   const { out, ret = 0, newFiles, refused } = outcome.value
   if (refused === undefined || out !== undefined) {
     writeStruct(ioctl.struct, out ?? {}, bytes)
-    if (!copyOut(memory, caller.argument, bytes.subarray(0, size), ioctl))
+    if (!copyOut(memory, caller.argument, size < bytes.length ? bytes.subarray(0, size) : bytes, ioctl))
       return { result: failed(refuse('answer-unwritable', 'the answer cannot be written back')), outcome }
   }
   if (refused !== undefined) return { result: failed(refused), outcome }
   return { result: newFiles === undefined ? { ret } : { ret, newFiles }, outcome }
 }
+
+const sizeBytes = new Uint8Array(4)
+const sizeView = new DataView(sizeBytes.buffer)
+
+/** The size that the caller says its structure has: the first four bytes. */
+const sizeOf = (memory: AddressSpace, address: bigint): number | undefined =>
+  memory.read(address, sizeBytes) ? sizeView.getUint32(0, true) : undefined
 
 /** The structure as the call knows it: zeroes for what a shorter caller does not have. */
 function copyIn(memory: AddressSpace, address: bigint, size: number, ioctl: Ioctl): Uint8Array | Refusal {
@@ -51,8 +59,9 @@ function copyIn(memory: AddressSpace, address: bigint, size: number, ioctl: Ioct
   if (size < ioctl.min)
     return refuse('size-too-small', `${ioctl.struct.name} has ${ioctl.min} bytes at least, not ${size}`)
   if (size > mostBytes) return refuse('size-too-large', `${size} bytes are more than ${mostBytes}`)
-  const bytes = new Uint8Array(known)
-  if (!memory.read(address, bytes.subarray(0, size))) return unreadable(address)
+  const { bytes } = ioctl
+  if (size < known) bytes.fill(0, size)
+  if (!memory.read(address, size < known ? bytes.subarray(0, size) : bytes)) return unreadable(address)
   for (let at = known; at < size; at += tailBytes) {
     const tail = new Uint8Array(Math.min(tailBytes, size - at))
     if (!memory.read(address + BigInt(at), tail)) return unreadable(address + BigInt(at))

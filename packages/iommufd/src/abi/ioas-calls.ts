@@ -76,9 +76,13 @@ const ioasCopy = defineIoctl({
     const refused = whyNoMapping(flags, 0, [length, dstIova, srcIova])
     if (refused !== undefined) return refused
     const done = copyMapping(context, {
-      ...{ source: srcIoasId, from: srcIova, length, target: dstIoasId },
-      ...(wantsFixed(flags) ? { to: dstIova } : {}),
-      ...rightsOf(flags),
+      source: srcIoasId,
+      from: srcIova,
+      length,
+      target: dstIoasId,
+      to: wantsFixed(flags) ? dstIova : undefined,
+      readable: isReadable(flags),
+      writeable: isWriteable(flags),
     })
     return done.ok ? accept({ out: { dstIova: done.value } }, done.effects) : done
   },
@@ -119,9 +123,12 @@ const ioasMap = defineIoctl({
       charge: chargeOf({ context, process }),
     }
     const done = mapMemory(context, {
-      ...{ ioas: ioasId, length, memory },
-      ...(wantsFixed(flags) ? { iova } : {}),
-      ...rightsOf(flags),
+      ioas: ioasId,
+      length,
+      memory,
+      iova: wantsFixed(flags) ? iova : undefined,
+      readable: isReadable(flags),
+      writeable: isWriteable(flags),
     })
     return done.ok ? accept({ out: { iova: done.value } }, done.effects) : done
   },
@@ -152,9 +159,12 @@ const ioasMapFile = defineIoctl({
     const memory = fileMemory(caller, fd, start)
     if (isRefusal(memory)) return memory
     const done = mapMemory(context, {
-      ...{ ioas: ioasId, length, memory },
-      ...(wantsFixed(flags) ? { iova } : {}),
-      ...rightsOf(flags),
+      ioas: ioasId,
+      length,
+      memory,
+      iova: wantsFixed(flags) ? iova : undefined,
+      readable: isReadable(flags),
+      writeable: isWriteable(flags),
     })
     return done.ok ? accept({ out: { iova: done.value } }, done.effects) : done
   },
@@ -226,10 +236,8 @@ export function chargeOf({ context, process }: Pick<Caller, 'context' | 'process
 
 const wantsFixed = (flags: number): boolean => (flags & mapFlags.fixedIova) !== 0
 
-const rightsOf = (flags: number): { readable: boolean; writeable: boolean } => ({
-  readable: (flags & mapFlags.readable) !== 0,
-  writeable: (flags & mapFlags.writeable) !== 0,
-})
+const isReadable = (flags: number): boolean => (flags & mapFlags.readable) !== 0
+const isWriteable = (flags: number): boolean => (flags & mapFlags.writeable) !== 0
 
 function bytesOfRanges(ranges: readonly AddressRange[]): Uint8Array {
   const bytes = new Uint8Array(ranges.length * iommuIovaRange.byteLength)

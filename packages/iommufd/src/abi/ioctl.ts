@@ -45,7 +45,10 @@ export interface Ioctl<L extends StructLayout = StructLayout> {
   /** What is written back: the whole structure by default, a single field, or nothing. */
   readonly writesBack?: keyof L['fields'] | 'nothing'
   readonly run: (caller: Caller, request: StructValue<L>) => Outcome<Reply<L>>
+  /** Where the structure is laid while a call is carried out; nothing of it is kept. */
+  readonly bytes: Uint8Array
 }
 
 /** A call; for the checks of its types. */
-export const defineIoctl = <const L extends StructLayout>(ioctl: Ioctl<L>): Ioctl => ioctl as unknown as Ioctl
+export const defineIoctl = <const L extends StructLayout>(ioctl: Omit<Ioctl<L>, 'bytes'>): Ioctl =>
+  ({ ...ioctl, bytes: new Uint8Array(ioctl.struct.byteLength) }) as unknown as Ioctl

@@ -22,6 +22,7 @@ export const mapFlags = { fixedIova: 1, writeable: 2, readable: 4 } as const
 
 const allMapFlags = 7
 const last64 = (1n << 64n) - 1n
+const pageBits = 12
 
 /** What is mapped. */
 export type MappedMemory =
@@ -40,7 +41,7 @@ export type MappedMemory =
 export interface MapRequest {
   readonly ioas: ObjectId
   /** Default: an address is chosen. */
-  readonly iova?: bigint
+  readonly iova?: bigint | undefined
   readonly length: bigint
   readonly memory: MappedMemory
   readonly readable?: boolean
@@ -73,30 +74,44 @@ export function mapMemory({ objects, kernel }: ContextState, request: MapRequest
   const { iova, length, memory, readable = false, writeable = false } = request
   const ioas = objects.need(request.ioas, 'ioas', 'no-such-ioas')
   if (isRefusal(ioas)) return ioas
-  const rights = { length, iova, readable, writeable }
   if (typeof memory === 'bigint') {
     return ioas.table.mapSource(kernel, {
-      ...rights,
       source: physicalMemory(memory),
-      startInPage: Number(memory % BigInt(pageBytes)),
+      startInPage: inPage(memory),
       startAddress: memory,
+      length,
+      iova,
+      readable,
+      writeable,
       charge: noCharge,
       isFile: false,
     })
   }
-  if ('dmabuf' in memory) return ioas.table.mapDmabuf(kernel, { ...rights, ...memory })
+  if ('dmabuf' in memory) {
+    const { dmabuf, start } = memory
+    return ioas.table.mapDmabuf(kernel, { dmabuf, start, length, iova, readable, writeable })
+  }
   const { start, isFile, charge } = memory
-  const startInPage = Number(start % BigInt(pageBytes))
-  const pages = Number((BigInt(startInPage) + length + BigInt(pageBytes - 1)) / BigInt(pageBytes))
+  const startInPage = inPage(start)
   return ioas.table.mapSource(kernel, {
-    ...rights,
-    source: memory.source(start, pages),
+    source: memory.source(start, pagesOf(startInPage, length)),
     startInPage,
     startAddress: start,
+    length,
+    iova,
+    readable,
+    writeable,
     charge,
     isFile,
   })
 }
+
+/** Where in its page a byte lies. */
+const inPage = (address: bigint): number => Number(BigInt.asUintN(pageBits, address))
+
+/** How many pages so many bytes reach into. A length of petabytes is cut to a number that can be counted. */
+const pagesOf = (startInPage: number, length: bigint): number =>
+  Math.ceil((startInPage + Number(length)) / pageBytes)
 
 /** IOAS_COPY. */
 export interface CopyRequest {
@@ -105,7 +120,7 @@ export interface CopyRequest {
   readonly length: bigint
   readonly target: ObjectId
   /** Default: an address is chosen. */
-  readonly to?: bigint
+  readonly to?: bigint | undefined
   readonly readable?: boolean
   readonly writeable?: boolean
 }
