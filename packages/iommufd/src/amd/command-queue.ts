@@ -24,7 +24,7 @@ import {
 } from './abi.js'
 
 /** The ring of a guest's commands. */
-export interface CommandQueue {
+interface CommandQueue {
   /** Guest physical. */
   readonly iova: bigint
   readonly base: Spa

@@ -21,7 +21,7 @@ export interface TakenReports {
 }
 
 /** Takes what one IOMMU has logged. To be called in a transaction. */
-export function takeFrom(driver: Driver, iommu: number): TakenReports | Refusal {
+function takeFrom(driver: Driver, iommu: number): TakenReports | Refusal {
   const events = driver.takeEvents(iommu)
   if (!events.ok) return events
   const requests = driver.takePageRequests(iommu)
