@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,6 +85,14 @@ static void check_calls(void)
     all_at_once = all_at_once && open_files() == 1;
   }
   check("so it is three hundred times", all_at_once);
+  for (int i = 0; i < 3000; i++) {
+    other = call(OPEN_AS_RESULT, 0, 0, 0, 0);
+    call(SUM, 0, 0, 0, 0);
+    /* As when another process ends: nothing but the end of the stream tells. */
+    syscall(SYS_close, other);
+    all_at_once = all_at_once && open_files() == 1;
+  }
+  check("and when nobody waits for it", all_at_once);
   check("a descriptor that is not open is none", call(FILE_KIND, 800, 0, 0, 0) == 0 && words[1] == 0);
   check("standard input is another file", call(FILE_KIND, 0, 0, 0, 0) == 0 && words[1] == 3);
   check("the process has the rights it was granted", call(WHO, 0, 0, 0, 0) == 0 && words[0] == getuid() && words[1] & 2);
