@@ -1,6 +1,7 @@
 /**
- * `pnpm nightly`: what takes too long for every change: a million random walks against the slow twin, a minute of hostile
- * software, four Linux kernels, twenty thousand machines put to QEMU, and every mutant. Exit code 1 if one of them fails.
+ * `pnpm nightly`: what takes too long for every change: a million random walks against the slow twin, a minute each of
+ * hostile software and hostile programs, the kernel's tests of iommufd, four Linux kernels, twenty thousand machines put
+ * to QEMU, and every mutant. Exit code 1 if one of them fails.
  */
 import { spawnSync } from 'node:child_process'
 
@@ -11,6 +12,8 @@ const runs = [
     'vitest run packages/hardware/test/walk.property.test.ts',
   ],
   ['hostile software', {}, 'node scripts/fuzz.mjs --seconds 60'],
+  ['hostile programs', {}, 'node scripts/fuzz-iommufd.mjs --seconds 60'],
+  ["the kernel's tests of iommufd", {}, 'node scripts/interop-selftest.mjs'],
   ['Linux on the chip', {}, 'node scripts/interop-linux.mjs'],
   ['QEMU', {}, 'node scripts/interop-qemu.mjs --cases 20000 --seed 1'],
   ['mutants', {}, 'node scripts/mutate.mjs'],

@@ -1,5 +1,5 @@
 /**
- * `pnpm bench:driver`: how long a kernel's large operations take here. Absolute times: they differ from machine to machine.
+ * `pnpm bench driver`: how long a kernel's large operations take here. Absolute times: they differ from machine to machine.
  * What came of each is checked; a wrong result ends with exit code 1.
  */
 import { spa } from '@nestwalk/bits'

@@ -1,5 +1,5 @@
 /**
- * How fast the model is: `pnpm bench`. README.md in this folder says what is measured and how to read it.
+ * How fast the model is: `pnpm bench hardware`. README.md in this folder says what is measured and how to read it.
  *
  * Options: `--quick` for a short run, `--json` for one JSON object, `--strict` to fail on a ratio above its limit.
  * Exit code 1: a wrong answer, memory that grows, with `--strict` a ratio above its limit.

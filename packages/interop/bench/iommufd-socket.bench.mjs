@@ -1,5 +1,5 @@
 /**
- * How fast `/dev/iommu` is for an unmodified program: `pnpm bench:iommufd`.
+ * How fast `/dev/iommu` is for an unmodified program: `pnpm bench iommufd`.
  *
  * A C program makes pairs of IOAS_MAP and IOAS_UNMAP under `nestwalk exec`; program and server share one processor where
  * `taskset` can be had. Exit code 1: the program failed, or, with `--strict`, fewer calls a second than the limit.

@@ -1,5 +1,5 @@
 /**
- * How fast `/dev/iommu` is in process: `pnpm bench:iommufd`.
+ * How fast `/dev/iommu` is in process: `pnpm bench iommufd`.
  *
  * Calls a second are of the binary interface: a structure in a process' memory, the call, the answer written back. Exit
  * code 1: a wrong answer, or, with `--strict`, a figure beyond its limit. Processor time counts, not the clock: others may
