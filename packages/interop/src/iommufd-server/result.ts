@@ -14,7 +14,7 @@ export interface MemoryWrite {
 }
 
 /** A file that a call has opened, by the handle with which it is attached. */
-export interface ResultFile {
+interface ResultFile {
   readonly handle: bigint
   readonly address: bigint
   readonly isCloseOnExec: boolean

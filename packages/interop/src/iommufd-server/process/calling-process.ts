@@ -14,7 +14,7 @@ const capabilityBit = { ipcLock: 14n, rawIo: 17n, sysResource: 24n } as const
 const unlimited = (1n << 64n) - 1n
 
 /** What a mask of effective capabilities holds of those that matter. */
-export function capabilitiesOf(mask: bigint): Capabilities {
+function capabilitiesOf(mask: bigint): Capabilities {
   const has = (bit: bigint): boolean => (mask & (1n << bit)) !== 0n
   return {
     ipcLock: has(capabilityBit.ipcLock),

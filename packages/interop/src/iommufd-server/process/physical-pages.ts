@@ -13,7 +13,7 @@ const windowPages = 1 << 18
 /** The first is at 1 TiB, above any memory of a machine that is modelled. */
 const firstWindow = 1 << 10
 /** Physical addresses have 52 bits. */
-const lastWindow = (1 << 22) - 1
+const usualEnd = 1 << 22
 
 /** See the file's comment. */
 export class PhysicalPages {
@@ -22,6 +22,9 @@ export class PhysicalPages {
   private readonly freed: number[] = []
   private readonly pinned = new Map<string, number>()
   private nextWindow = firstWindow
+
+  /** @param endWindow - the first gibibyte that has no addresses any more */
+  constructor(private readonly endWindow = usualEnd) {}
 
   /**
    * The number of a page.
@@ -69,10 +72,10 @@ export class PhysicalPages {
   }
 
   private takeWindow(): number {
-    if (this.freed.length === 0 && this.nextWindow > lastWindow) this.reclaim()
+    if (this.freed.length === 0 && this.nextWindow === this.endWindow) this.reclaim()
     const freed = this.freed.pop()
     if (freed !== undefined) return freed
-    if (this.nextWindow > lastWindow) throw new RangeError('there are no physical addresses left')
+    if (this.nextWindow === this.endWindow) throw new RangeError('there are no physical addresses left')
     return this.nextWindow++
   }
 
