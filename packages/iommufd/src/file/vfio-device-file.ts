@@ -8,7 +8,7 @@
 import { defineStruct, readStruct, s32, u32, u64, writeStruct } from '@nestwalk/bits'
 import type { StructLayout, StructValue } from '@nestwalk/bits'
 import type { ObjectId } from '../object/object.js'
-import type { FileResult, IoctlCall, OpenFile } from '../open-file.js'
+import type { FileResult, IoctlCall, MmapResult, OpenFile } from '../open-file.js'
 import { isRefusal, refuse } from '../outcome.js'
 import type { Outcome, Refusal } from '../outcome.js'
 import type { AddressSpace, CallingProcess } from '../process.js'
@@ -59,27 +59,31 @@ export class VfioDeviceFile implements OpenFile {
     private readonly deviceId: number,
   ) {}
 
-  ioctl({ cmd, argument, process }: IoctlCall): FileResult {
+  ioctl(call: IoctlCall): FileResult {
+    const { cmd, argument, process } = call
     this.kernel.enter(process.memory.key)
     if (cmd === vfioCommands.bind) return this.bind(process, argument)
-    if (this.bound === undefined)
-      return failed(
-        refuse('vfio-not-bound', 'the device is not bound to an iommufd: every other call waits for that'),
-      )
+    if (this.bound === undefined) return notBound()
     switch (cmd) {
       case vfioCommands.attach:
         return this.attach(this.bound, process.memory, argument)
       case vfioCommands.detach:
         return this.detach(this.bound, process.memory, argument)
       default:
-        return failed(refuse('unknown-command', `0x${cmd.toString(16)} is no command of a VFIO device here`))
+        return (
+          this.kernel.deviceCall(cmd)?.(this.deviceId, call) ??
+          failed(refuse('unknown-command', `0x${cmd.toString(16)} is no command of a VFIO device here`))
+        )
     }
   }
 
   read = noRead
   write = noWrite
   poll = pollOfAnyFile
-  mmap = noMmap
+
+  mmap(): MmapResult {
+    return this.bound === undefined ? notBound() : noMmap()
+  }
 
   munmap(): void {
     // Nothing of it can be mapped.
@@ -156,6 +160,9 @@ export class VfioDeviceFile implements OpenFile {
     return pasid
   }
 }
+
+const notBound = (): FileResult =>
+  failed(refuse('vfio-not-bound', 'the device is not bound to an iommufd: every other call waits for that'))
 
 /** A structure that begins with its size: what is not given is zero; what is not known must be, where BIND is asked. */
 function copyIn<const L extends StructLayout>(

@@ -26,7 +26,7 @@ export const vfioRules = {
   },
   'vfio-not-bound': {
     errno: 'EINVAL',
-    calls: ['vfio_attach', 'vfio_detach', 'ioctl'],
+    calls: ['vfio_attach', 'vfio_detach', 'ioctl', 'mmap'],
     says: 'The device is not bound to an iommufd: every other call waits for that.',
     source: 'vfio/vfio_main.c vfio_device_fops_unl_ioctl',
   },
@@ -53,5 +53,29 @@ export const vfioRules = {
     calls: ['vfio_attach', 'vfio_detach'],
     says: 'The device has no PASIDs.',
     source: 'vfio/device_cdev.c vfio_df_ioctl_attach_pt',
+  },
+  'dma-arguments': {
+    errno: 'EINVAL',
+    calls: ['device_dma'],
+    says: 'argsz is too small, a flag is not known, a PASID has more than 20 bits, or the bytes do not lie in one page.',
+    source: 'nestwalk',
+  },
+  'dma-refused': {
+    errno: 'EIO',
+    calls: ['device_dma'],
+    says: 'The IOMMU refuses the request; the event that it logged is in the structure.',
+    source: 'nestwalk',
+  },
+  'dma-no-memory': {
+    errno: 'EFAULT',
+    calls: ['device_dma'],
+    says: 'The address that the request leads to is no memory.',
+    source: 'nestwalk',
+  },
+  'dma-buffer': {
+    errno: 'EFAULT',
+    calls: ['device_dma'],
+    says: 'The buffer cannot be read or written.',
+    source: 'nestwalk',
   },
 } as const satisfies RuleSet
