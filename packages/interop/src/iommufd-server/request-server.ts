@@ -139,7 +139,7 @@ export class RequestServer {
     }
     const memory = new CallMemory(own, argument, body.subarray(argumentAt))
     const files = new CallerFiles(this, pid, body.subarray(ioctlBytes, argumentAt))
-    const process = new Caller(pid, client.uid, capabilities, memory, files)
+    const process = new Caller(own, client.uid, capabilities, memory, files)
     return this.toResult(client, cmd, file.ioctl({ cmd, argument, process }), memory.writes)
   }
 
@@ -196,7 +196,13 @@ export class RequestServer {
 
   /** The caller of read and write, which name no files and need no rights. */
   private callerOf({ pid, uid, memory }: Client): CallingProcess<OpenFile> {
-    return new Caller(pid, uid, 0n, new CallMemory(memory, 0n, nothing), new CallerFiles(this, pid, nothing))
+    return new Caller(
+      memory,
+      uid,
+      0n,
+      new CallMemory(memory, 0n, nothing),
+      new CallerFiles(this, pid, nothing),
+    )
   }
 
   /** @param call - what was called: a name, or the command of an ioctl */

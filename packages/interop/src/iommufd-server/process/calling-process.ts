@@ -3,15 +3,12 @@
  *
  * @packageDocumentation
  */
-import { readFileSync } from 'node:fs'
 import type { CallingProcess, Capabilities, ForeignFile, OpenFile } from '@nestwalk/iommufd'
 import type { CallMemory } from './call-memory.js'
+import type { ProcessMemory } from './process-memory.js'
 
 /** Linux include/uapi/linux/capability.h. */
 const capabilityBit = { ipcLock: 14n, rawIo: 17n, sysResource: 24n } as const
-
-/** RLIM_INFINITY. */
-const unlimited = (1n << 64n) - 1n
 
 /** What a mask of effective capabilities holds of those that matter. */
 function capabilitiesOf(mask: bigint): Capabilities {
@@ -33,7 +30,7 @@ export interface FileFinder {
 /** See the file's comment. Good for one call. */
 export class Caller implements CallingProcess<OpenFile> {
   constructor(
-    private readonly pid: number,
+    private readonly process: ProcessMemory,
     readonly uid: number,
     private readonly capabilityMask: bigint,
     readonly memory: CallMemory,
@@ -46,20 +43,10 @@ export class Caller implements CallingProcess<OpenFile> {
 
   /** RLIMIT_MEMLOCK: the soft limit. */
   get lockableBytes(): bigint {
-    return lockableBytesOf(this.pid)
+    return this.process.lockableBytes()
   }
 
   file(descriptor: number): OpenFile | ForeignFile | undefined {
     return this.files.ours(descriptor) ?? this.files.foreign(descriptor)
-  }
-}
-
-function lockableBytesOf(pid: number): bigint {
-  try {
-    const limits = readFileSync(`/proc/${pid}/limits`, 'latin1')
-    const soft = /^Max locked memory\s+(\d+|unlimited)/m.exec(limits)?.[1] ?? '0'
-    return soft === 'unlimited' ? unlimited : BigInt(soft)
-  } catch {
-    return 0n
   }
 }

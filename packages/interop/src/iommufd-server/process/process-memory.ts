@@ -8,6 +8,7 @@
 import { closeSync, openSync } from 'node:fs'
 import { pageBytes } from '@nestwalk/iommufd'
 import type { AddressSpace, PageSource } from '@nestwalk/iommufd'
+import { LockableBytes } from './lockable-bytes.js'
 import { MemoryMap } from './memory-map.js'
 import type { Mapping } from './memory-map.js'
 import { readAll, writeAll } from './move-bytes.js'
@@ -37,6 +38,7 @@ export class ProcessMemory implements AddressSpace {
   readonly ownPages: string
   private readonly map: MemoryMap
   private readonly bytes: number
+  private readonly limit: LockableBytes
   private lookedAt = -1
   private isAlive = true
 
@@ -50,6 +52,7 @@ export class ProcessMemory implements AddressSpace {
     readonly machine: Machine,
   ) {
     this.ownPages = `memory ${key}`
+    this.limit = new LockableBytes(pid)
     this.map = new MemoryMap(pid)
     try {
       this.bytes = openSync(`/proc/${pid}/mem`, 'r+')
@@ -63,6 +66,7 @@ export class ProcessMemory implements AddressSpace {
   close(): void {
     this.isAlive = false
     this.map.close()
+    this.limit.close()
     closeSync(this.bytes)
   }
 
@@ -73,6 +77,11 @@ export class ProcessMemory implements AddressSpace {
       if (!this.map.refresh()) this.close()
     }
     return this.isAlive
+  }
+
+  /** RLIMIT_MEMLOCK. */
+  lockableBytes(): bigint {
+    return this.limit.soft
   }
 
   /** The mapping at an address, as of the last look. */
