@@ -51,22 +51,27 @@ export class Connection {
       report(`a connection broke (${error.message})`)
     })
     socket.on('end', () => {
-      this.end()
+      this.left()
     })
     socket.on('close', () => {
-      this.end()
+      this.left()
     })
   }
 
-  /** The other end is gone: the file has no more users, or the process has ended. */
+  /** The other end is gone. */
+  private left(): void {
+    const { heldBytes } = this.reader
+    if (this.role.kind !== 'over' && heldBytes > 0 && !this.isWaiting) {
+      this.parts.report(`a program left in the middle of a message, ${heldBytes} bytes into it`)
+    }
+    this.end()
+  }
+
+  /** The file has no more users, or the process has ended. */
   private end(): void {
     const { role } = this
-    if (role.kind === 'over') return
-    const { requests, report } = this.parts
+    const { requests } = this.parts
     this.role = { kind: 'over' }
-    if (this.reader.heldBytes > 0 && !this.isWaiting) {
-      report(`a program left in the middle of a message, ${this.reader.heldBytes} bytes into it`)
-    }
     if (role.kind === 'file') requests.files.detach(role.handle)
     if (role.kind === 'control') requests.clientLeft(role.client)
   }
