@@ -47,13 +47,17 @@ export class IommuFile implements OpenFile {
     const found = regions.find(request)
     if (isRefusal(found)) return failed(found)
     objects.hold(found.owner)
+    // A mapping holds the file, and with it the context.
+    this.shared.opened()
     return { ret: 0, region: found.region }
   }
 
   munmap(region: Region): void {
     const { objects, regions } = this.shared.context
     const owner = regions.ownerOf(region)
-    if (owner !== undefined) objects.letGo(owner)
+    if (owner === undefined) return
+    objects.letGo(owner)
+    this.shared.closed()
   }
 
   close(): void {

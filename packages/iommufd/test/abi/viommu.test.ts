@@ -104,6 +104,17 @@ describe('mmap', () => {
     ])
   })
 
+  it('keeps the context when /dev/iommu is closed, up to the last munmap', () => {
+    const offset = region()
+    const { region: mapped } = program.mmap(8192n, offset) as { region?: never }
+    const file = program.file(program.iommu)
+    const contexts = (): number => [...program.kernel.iommufd.contexts].length
+    program.close(program.iommu)
+    expect(contexts()).toBe(1)
+    file.munmap(mapped!)
+    expect(contexts()).toBe(0)
+  })
+
   it('has nothing of a vIOMMU without data', () => {
     expect(program.mmap(8192n, page).errno).toBe('ENXIO')
   })
