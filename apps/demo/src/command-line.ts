@@ -35,9 +35,9 @@ const usage = `nestwalk: nested translation on the AMD IOMMU, run and judged
                  [--features EFR[,EFR2]] [--ivrs FILE]
       serves the chip and a copy engine behind it to a VMM, until interrupted
   nestwalk serve iommufd --socket SOCK [--backend mock|amd] [--extensions]
-                 [--explain]
+                 [--policy P] [--explain]
       serves /dev/iommu to programs on this machine, until interrupted
-  nestwalk exec [--backend mock|amd] [--extensions] [--explain]
+  nestwalk exec [--backend mock|amd] [--extensions] [--policy P] [--explain]
                 [--grant-caps MASK] [--plain-huge-pages] [--fail-nth]
                 -- PROGRAM [ARGS]
       runs a program whose /dev/iommu is the model's, and ends as it ends

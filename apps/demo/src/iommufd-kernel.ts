@@ -3,6 +3,8 @@
  *
  * @packageDocumentation
  */
+import { findPolicy, policies } from '@nestwalk/driver'
+import type { DomainIdPolicy } from '@nestwalk/driver'
 import { amdMachine, mockKernel } from '@nestwalk/iommufd'
 import type { OpenableKernel } from '@nestwalk/iommufd'
 import type { RefusedCall } from '@nestwalk/interop'
@@ -13,11 +15,12 @@ const text = { type: 'string' } as const
 const yes = { type: 'boolean' } as const
 
 /** What chooses the kernel, for `parseArgs`. */
-export const kernelOptions = { backend: text, extensions: yes, explain: yes } as const
+export const kernelOptions = { backend: text, extensions: yes, policy: text, explain: yes } as const
 
 export interface KernelWords {
   readonly backend?: string | undefined
   readonly extensions?: boolean | undefined
+  readonly policy?: string | undefined
   readonly explain?: boolean | undefined
 }
 
@@ -26,12 +29,23 @@ export interface KernelWords {
  *
  * @throws UsageError for words that go with no kernel
  */
-export function kernelOf({ backend = 'mock', extensions = false }: KernelWords): OpenableKernel {
-  if (backend === 'amd') return amdMachine({ extensions }).kernel
+export function kernelOf({ backend = 'mock', extensions = false, policy }: KernelWords): OpenableKernel {
+  if (backend === 'amd') {
+    const machine = { extensions, seesPrograms: true }
+    return amdMachine(policy === undefined ? machine : { ...machine, policy: policyOf(policy) }).kernel
+  }
   if (backend !== 'mock') throw new UsageError(`--backend ${backend}: it takes mock or amd`)
   if (extensions)
     throw new UsageError('--extensions is for --backend amd: the mock IOMMU has all it can have')
+  if (policy !== undefined)
+    throw new UsageError('--policy is for --backend amd: the mock IOMMU has no DomainIDs')
   return mockKernel()
+}
+
+function policyOf(words: string): DomainIdPolicy {
+  const policy = findPolicy(words)
+  if (policy !== undefined) return policy
+  throw new UsageError(`--policy ${words}: it takes ${policies.map(({ letter }) => letter).join(', ')}`)
 }
 
 /** Tells of each refused call where that is wanted. */

@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { runCommandLine } from '../src/command-line.js'
 
@@ -29,6 +30,10 @@ int main(void)
 }
 `
 const ENOENT = 2
+
+const vmmSource = fileURLToPath(
+  new URL('../../../packages/interop/examples/two-guest-domains.c', import.meta.url),
+)
 
 beforeAll(() => {
   writeFileSync(at('program.c'), program)
@@ -76,6 +81,37 @@ describe.skipIf(!hasCompiler)('nestwalk exec', () => {
     const { code, stderr } = await run(['exec', '--', at('no-such-program')])
     expect(code).toBe(3)
     expect(stderr).toContain('no-such-program cannot be run')
+  })
+})
+
+describe.skipIf(!hasCompiler)('two-guest-domains.c, a VMM with two devices of a group', () => {
+  beforeAll(() => {
+    const built = spawnSync('cc', ['-Wall', '-Wextra', '-Werror', '-o', at('vmm'), vmmSource])
+    expect(built).toMatchObject({ status: 0 })
+  })
+
+  it.each([
+    ['G', 1],
+    ['S', 1],
+    ['D', 0],
+    ['N', 0],
+    ['M', 0],
+    ['M7', 0],
+    ['X', 0],
+  ])('under %s ends with %i: 1 if a device was served the other’s page', async (policy, code) => {
+    const words = ['--backend', 'amd', '--extensions', '--policy', policy]
+    const ended = await run(['exec', ...words, '--', 'sh', '-c', `${at('vmm')} > /dev/null`])
+    expect(ended).toEqual({ code, stdout: '', stderr: '' })
+  })
+
+  it('cannot make a nested HWPT where Linux 7.3 cannot', async () => {
+    const ended = await run([
+      'exec',
+      ...['--backend', 'amd', '--explain'],
+      ...['--', 'sh', '-c', `${at('vmm')} > /dev/null`],
+    ])
+    expect(ended.code).toBe(2)
+    expect(ended.stderr).toContain('EOPNOTSUPP by rule amd-nested-unwired')
   })
 })
 

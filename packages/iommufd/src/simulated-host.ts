@@ -88,21 +88,25 @@ export class PhysicalBlock {
 /** Physical memory, of which no page is ever used twice. */
 export class SimulatedHost {
   readonly #blocks: PhysicalBlock[] = []
-  #nextPage = 0x100
+  #nextPage: number
   #nextKey = 1
 
-  static create(): SimulatedHost {
-    return new SimulatedHost()
+  private constructor(firstPage: number) {
+    this.#nextPage = firstPage
+  }
+
+  /** @param first - physical address from which on pages are given out: a multiple of 4096. Default: 1 MiB */
+  static create({ first = 0x10_0000n }: { readonly first?: bigint } = {}): SimulatedHost {
+    return new SimulatedHost(Number(first / BigInt(pageBytes)))
   }
 
   /** Fork it before its processes and files, with the same `memo`. */
   fork(memo: Map<object, object>): SimulatedHost {
     const known = memo.get(this)
     if (known !== undefined) return known as SimulatedHost
-    const forked = new SimulatedHost()
+    const forked = new SimulatedHost(this.#nextPage)
     memo.set(this, forked)
     for (const block of this.#blocks) forked.#blocks.push(block.fork(memo))
-    forked.#nextPage = this.#nextPage
     forked.#nextKey = this.#nextKey
     return forked
   }

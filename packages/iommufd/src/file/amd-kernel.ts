@@ -12,7 +12,11 @@ import { AmdBackend } from '../amd/amd-backend.js'
 import type { AmdBackendOptions } from '../amd/amd-backend.js'
 import { InternalError } from '@nestwalk/driver'
 import type { Outcome } from '../outcome.js'
+import type { GroupRule } from '../kernel-state.js'
+import { deviceDma, deviceDmaCommand } from './device-dma.js'
 import { Kernel } from './kernel.js'
+import type { DeviceCall } from './kernel.js'
+import { MachineMemory } from './machine-memory.js'
 
 /** A device of the machine: `/dev/vfio/devices/vfioN` in the order of the list. */
 export interface AmdKernelDevice {
@@ -27,6 +31,16 @@ export interface AmdKernelOptions extends AmdBackendOptions {
   readonly devices?: readonly AmdKernelDevice[]
   /** How the driver chooses DomainIDs. */
   readonly policy?: DomainIdPolicy
+  /**
+   * How the members of a group move. Default: as Linux, all together; with `extensions` each by itself, as a guest sees
+   * them (gap U16).
+   */
+  readonly groupRule?: GroupRule
+  /**
+   * The chip sees the memory of the programs that the kernel serves: it walks guests' tables there, and devices reach it.
+   * Their pages must have physical addresses from {@link firstProgramAddress} on. A machine like that cannot be forked.
+   */
+  readonly seesPrograms?: boolean
 }
 
 /** What stands behind an AMD kernel. */
@@ -51,10 +65,15 @@ const driverPages: { readonly first: Spa; readonly pages: number } = {
 }
 const memoryBytes = 2 ** 34
 
+/** Below this physical address lies the machine's own memory, above it that of programs. */
+export const firstProgramAddress = BigInt(memoryBytes)
+
 /** Boots a machine with one IOMMU. */
 export function amdMachine(options: AmdKernelOptions = {}): AmdMachine {
-  const { devices = usualDevices, policy, ...backendOptions } = options
-  const memory = SparseMemory.create(memoryBytes)
+  const { devices = usualDevices, policy, seesPrograms = false, ...more } = options
+  const { groupRule = more.extensions === true ? 'per-member' : 'whole-group', ...backendOptions } = more
+  const programs = new MachineMemory(memoryBytes)
+  const memory = seesPrograms ? SparseMemory.over(programs) : SparseMemory.create(memoryBytes)
   const iommu = Iommu.create({ memory, features: nestingFeatures })
   const ports = [iommu]
   const made = Driver.create({
@@ -74,6 +93,11 @@ export function amdMachine(options: AmdKernelOptions = {}): AmdMachine {
   for (const { deviceId, group, pasids = 0 } of devices)
     carryOut(driver.probe(deviceId, group, 0, pasids === 0 ? {} : { maxPasids: pasids }))
   const backend = AmdBackend.create(driver, backendOptions)
-  const kernel = Kernel.create({ backend, carryOut, devices: devices.map(({ deviceId }) => deviceId) })
+  const dma: DeviceCall = (deviceId, call) => deviceDma({ iommu, memory }, deviceId, call)
+  const kernel = Kernel.create({
+    ...{ backend, carryOut, groupRule, devices: devices.map(({ deviceId }) => deviceId) },
+    ...(more.extensions === true ? { deviceCalls: new Map([[deviceDmaCommand, dma]]) } : {}),
+  })
+  programs.serve(kernel.iommufd)
   return { kernel, driver, iommu, memory }
 }

@@ -7,12 +7,16 @@ import { ioctls } from '../abi/ioctl-table.js'
 import type { Ioctl } from '../abi/ioctl.js'
 import type { IommuBackend } from '../backend.js'
 import { Iommufd } from '../iommufd.js'
-import type { OpenableKernel, OpenFile } from '../open-file.js'
+import type { GroupRule } from '../kernel-state.js'
+import type { FileResult, IoctlCall, OpenableKernel, OpenFile } from '../open-file.js'
 import type { Outcome } from '../outcome.js'
 import { FailureInjection } from './failure-injection.js'
 import { IommuFile } from './iommu-file.js'
 import { SharedContext } from './shared-context.js'
 import { VfioDeviceFile } from './vfio-device-file.js'
+
+/** A call on the file of a bound device. */
+export type DeviceCall = (deviceId: number, call: IoctlCall) => FileResult
 
 export interface KernelOptions {
   readonly backend: IommuBackend
@@ -22,6 +26,9 @@ export interface KernelOptions {
   readonly testCalls?: readonly Ioctl[]
   /** DeviceIDs that `/dev/vfio/devices/vfioN` stands for, by N. */
   readonly devices?: readonly number[]
+  readonly groupRule?: GroupRule
+  /** Calls on a bound device's file that Linux does not have, by command word. */
+  readonly deviceCalls?: ReadonlyMap<number, DeviceCall>
 }
 
 /** See the file's comment. */
@@ -33,8 +40,8 @@ export class Kernel implements OpenableKernel {
   private readonly failures = new FailureInjection()
 
   private constructor(private readonly options: KernelOptions) {
-    const { backend, testCalls = [] } = options
-    this.iommufd = Iommufd.create(backend, { shouldFail: () => this.failures.shouldFail() })
+    const { backend, testCalls = [], groupRule = 'whole-group' } = options
+    this.iommufd = Iommufd.create(backend, { groupRule, shouldFail: () => this.failures.shouldFail() })
     const calls = [...ioctls, ...testCalls]
     this.calls = new Map(calls.map((ioctl) => [ioctl.number, ioctl]))
     this.lastNumber = Math.max(...this.calls.keys())
@@ -63,6 +70,11 @@ export class Kernel implements OpenableKernel {
   openVfioDevice(n: number): OpenFile | undefined {
     const deviceId = this.options.devices?.[n]
     return deviceId === undefined ? undefined : new VfioDeviceFile(this, deviceId)
+  }
+
+  /** A call on a bound device's file that Linux does not have. */
+  deviceCall(cmd: number): DeviceCall | undefined {
+    return this.options.deviceCalls?.get(cmd)
   }
 
   /** Has the effects of a call carried out. */

@@ -93,6 +93,15 @@ export class PageRuns {
     return found
   }
 
+  /** Number of the page at a physical address, a multiple of 4096. */
+  numberOf(physical: bigint): number | undefined {
+    for (const run of this.#runs) {
+      const after = physical - run.physical
+      if (after >= 0n && after < BigInt(run.pages) * pageBytes) return run.first + Number(after / pageBytes)
+    }
+    return undefined
+  }
+
   /** Adds a span that is not here, unused. */
   add(first: number, runs: readonly PhysicalRun[]): void {
     this.#own()

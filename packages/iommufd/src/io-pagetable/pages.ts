@@ -97,6 +97,11 @@ export class Pages {
     return this.#held
   }
 
+  /** Number of the pinned page at a physical address, a multiple of 4096. */
+  pageAt(physical: bigint): number | undefined {
+    return this.#held.numberOf(physical)
+  }
+
   get pinnedPages(): number {
     return this.#held.pages
   }

@@ -33,6 +33,7 @@ export type CallName =
   | 'vfio_bind'
   | 'vfio_attach'
   | 'vfio_detach'
+  | 'device_dma'
   | 'vfio_get_info'
   | 'vfio_set_iommu'
   | 'vfio_check_extension'
