@@ -196,6 +196,40 @@ describe('MAP_FILE', () => {
   })
 })
 
+describe('MAP_FILE of a dma-buf', () => {
+  const get = (length: number): number => ok(program.test(22, 0, { 16: length })).ret
+  const revoke = (fd: number, isRevoked: number) => program.test(23, 0, { 16: fd, 20: isRevoked })
+
+  it('looks at its size at once, and at who has taken it back', () => {
+    const fd = get(2 * 4096)
+    const map = (start: bigint, length: bigint, iova = 0x5000n) =>
+      program.mapFile(ioas, fd, { start, length, iova })
+    expectSteps([
+      ['past the end', () => map(page, 2n * page), 'EINVAL'],
+      ['from the end', () => map(2n * page, page), 'EINVAL'],
+      ['length 0', () => map(0n, 0n), 'EINVAL'],
+      ['all', () => map(0n, 2n * page), 'ok'],
+      ['revoke', () => revoke(fd, 1), 'ok'],
+      ['revoked', () => map(0n, page, 0x8000n), 'ENODEV'],
+      ['no longer', () => revoke(fd, 0), 'ok'],
+      ['again', () => map(0n, page, 0x8000n), 'ok'],
+    ])
+  })
+
+  it('costs no pins, and is nothing for accesses', () => {
+    const fd = get(4096)
+    ok(program.test(2, ioas))
+    const access = ok(program.test(5, ioas, { 20: 1 })).u32(16)
+    expectSteps([
+      ['map', () => program.mapFile(ioas, fd, { length: page, iova: aperture }), 'ok'],
+      ['pinned', () => program.kernel.pinned(program.process.memory.key), 0],
+      ['pin', () => program.test(7, access, { 24: aperture, 32: page }), 'EINVAL'],
+      ['read', () => program.test(8, access, { 16: aperture, 24: 4n, 32: program.room }), 'EINVAL'],
+      ['unmap', () => program.unmap(ioas, aperture, page), 'ok'],
+    ])
+  })
+})
+
 describe('late checks', () => {
   it('of an IOAS without HWPT come when a device does', () => {
     const procfs = program.process.open({

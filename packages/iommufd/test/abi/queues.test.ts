@@ -90,11 +90,36 @@ describe('a fault queue', () => {
     ])
   })
 
-  it('says EFAULT for memory that is not there, and keeps the group', () => {
-    const nobody = program.file(fd)
-    expect(nobody.write(program.process, new Uint8Array(), 8n, -1n).errno).toBe('EFAULT')
-    const short = nobody.write(program.process, wordBytes(1, 0), 16n, -1n)
-    expect(short.errno).toBe('EINVAL')
+  it('shows a group when its last request has come, as a whole, under one cookie', () => {
+    const [context] = program.kernel.iommufd.contexts
+    const report = (group: number, isLast: boolean, pasid?: number) =>
+      context!.reportFault(place.device, { pasid, group, isLast, permissions: 3, address: 0x5000n })
+    const part = (group: number, cookie: number, flags: number, pasid = 0): number[] => [
+      ...[flags, place.device, pasid, group, 3, 0, 0x5000, 0, 0, cookie],
+    ]
+    for (const isLast of [false, false]) report(1, isLast)
+    report(1, false, 8)
+    expectSteps([
+      ['not yet', () => read(400), []],
+      ['poll', poll, pollOut],
+      ['another group', () => report(2, true).ok, true],
+      ['the last one', () => report(1, true).ok, true],
+      ['of another PASID', () => report(1, true, 8).ok, true],
+      ['the first that is whole', () => read(80), part(2, 1, 2)],
+      ['no room for three', () => read(80), 'EINVAL'],
+      ['three', () => read(160), [...part(1, 2, 0), ...part(1, 2, 0), ...part(1, 2, 2)]],
+      ['two', () => read(80), [...part(1, 3, 1, 8), ...part(1, 3, 3, 8)]],
+      ['one answer for all', () => write(2, 0), 8],
+      ['no more', () => write(2, 0), 'EINVAL'],
+    ])
+  })
+
+  it('takes the answers that can be read; EFAULT if that is none', () => {
+    ok(fault(1))
+    expect(read(40)).toEqual(record(1, 1))
+    const file = program.file(fd)
+    expect(file.write(program.process, new Uint8Array(), 16n, -1n).errno).toBe('EFAULT')
+    expect(file.write(program.process, wordBytes(1, 0), 16n, -1n)).toMatchObject({ ret: 8 })
   })
 
   it('tells the PASID, where the guest owns the table of them', () => {

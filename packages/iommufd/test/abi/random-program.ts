@@ -82,7 +82,7 @@ export class RandomProgram {
           page,
         ).errno,
       hwpt: (a, b, c) => {
-        const flags = [0, 1, 2, 4, 8, 5, 3][c % 7]!
+        const flags = [0, 1, 2, 4, 8, 5, 3, 8, 12][c % 9]!
         return this.program.alloc(this.pick(a, 'device'), this.pick(b, 'ioas'), {
           flags,
           fault: this.pick(c, 'fault'),
@@ -158,7 +158,13 @@ export class RandomProgram {
     return all[n % Math.max(1, all.length)]?.[0] ?? 0
   }
 
-  private readonly table = (n: number): ObjectId => this.pick(n, 'ioas', 'paging-hwpt', 'nested-hwpt')
+  /** What a device can be attached to; every other time one that PASIDs can be attached beside. */
+  private table(n: number): ObjectId {
+    if (n % 2 === 0) return this.pick(n, 'ioas', 'paging-hwpt', 'nested-hwpt')
+    const all = this.context.objects.entries()
+    const fitting = all.filter(([, object]) => 'allowsPasid' in object && object.allowsPasid)
+    return fitting[n % Math.max(1, fitting.length)]?.[0] ?? 0
+  }
 
   private slot = (n: number): bigint => (n % 11 === 10 ? 0x1000n : aperture + BigInt(n % 5) * 4n * page)
 
@@ -190,6 +196,11 @@ export const beginning: readonly RandomStep[] = [
   ['vdevice', 0, 0, 1],
   ['fault', 0, 0, 0],
   ['nested', 0, 2, 1],
+  // For PASIDs, as is the next one, which the device is put on.
+  ['nested', 0, 2, 2],
+  ['hwpt', 0, 0, 7],
+  ['replace', 0, 1, 0],
+  ['veventq', 0, 0, 0],
   ['map', 0, 0, 1],
 ]
 
