@@ -21,7 +21,7 @@ export interface BackendDevice {
   readonly group: number
   /** Index of the IOMMU that it is behind. */
   readonly iommu: number
-  /** How many PASIDs are enabled: a power of two, or 0. */
+  /** How many PASIDs are enabled, 0 for none. */
   readonly pasids: number
   readonly canTrackDirty: boolean
   readonly enforcesCoherency: boolean
@@ -185,6 +185,8 @@ export interface IommuBackend {
   hasViommu(device: BackendDevice, type: number): boolean
   createViommu(request: ViommuRequest): Outcome<BackendViommu>
   destroyViommu(viommu: number): Outcome<undefined>
+  /** The memory that a vIOMMU offers: in a fork, the fork's own. */
+  regionOf(viommu: number): Region | undefined
   /** VDEVICE_ALLOC: tells which device a virtual ID means. */
   addVdevice(viommu: number, device: BackendDevice, virtualId: bigint): Outcome<undefined>
   removeVdevice(viommu: number, device: BackendDevice, virtualId: bigint): Outcome<undefined>

@@ -322,7 +322,10 @@ export class Context implements ContextState {
   /** The same context in a fork of its kernel. */
   fork(kernel: KernelState, memo: Map<object, object>): Context {
     const objects = this.objects.fork(memo)
-    const fork = new Context(kernel, this.number, objects, this.regions.fork(), new Map(this.partialFaults))
+    const regions = this.regions.fork((owner) =>
+      kernel.backend.regionOf(objects.held(owner, 'viommu').number),
+    )
+    const fork = new Context(kernel, this.number, objects, regions, new Map(this.partialFaults))
     fork.accounting = this.accounting
     fork.compatibleIoas = this.compatibleIoas
     return fork

@@ -56,7 +56,7 @@ describe('the page of registers', () => {
     const view = new DataView(told.buffer)
     expect([view.getBigUint64(0, true), view.getBigUint64(8, true)]).toEqual([offset, 4096n])
     expect(registers.bytes).toEqual(new Uint8Array(4096))
-    expect(rig.backend.registersOf(queued)).toBe(registers)
+    expect(rig.backend.regionOf(queued)).toBe(registers)
   })
 
   it.each([8, 15, 17, 24])('needs 16 bytes of data: not %d', (length) => {
@@ -70,7 +70,7 @@ describe('the page of registers', () => {
   it('goes with its vIOMMU', () => {
     const { rig, queued } = withRegisters()
     rig.run(rig.backend.destroyViommu(queued))
-    expect(rig.backend.registersOf(queued)).toBeUndefined()
+    expect(rig.backend.regionOf(queued)).toBeUndefined()
     expect(rig.backend.snapshot()).toEqual([])
   })
 
@@ -79,7 +79,7 @@ describe('the page of registers', () => {
     rig.run(rig.backend.createHwQueue(request(queued)))
     const fork = rig.fork()
     write(registers, tailAt, 64n)
-    const own = fork.backend.registersOf(queued)!
+    const own = fork.backend.regionOf(queued)!
     expect([read(own, tailAt), read(own, statusAt)]).toEqual([0n, running])
   })
 

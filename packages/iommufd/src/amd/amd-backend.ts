@@ -260,7 +260,7 @@ export class AmdBackend implements IommuBackend {
   }
 
   /** The page of registers of a vIOMMU: in a fork another one than in what it was forked from. */
-  registersOf(viommu: number): Region | undefined {
+  regionOf(viommu: number): Region | undefined {
     return this.queues.places.get(viommu)?.registers
   }
 

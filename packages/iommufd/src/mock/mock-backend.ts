@@ -16,6 +16,7 @@ import type {
   IommuBackend,
   PageResponse,
   PagingDomain,
+  Region,
   Report,
   UserData,
   UserDataArray,
@@ -185,6 +186,10 @@ export class MockBackend extends MockDomains implements IommuBackend {
     const number = this.#viommus.nextNumber
     this.#viommus.add(number, viommu, this.journal)
     return accept(viommu.region === undefined ? { number } : { number, region: viommu.region })
+  }
+
+  regionOf(viommu: number): Region | undefined {
+    return this.#viommus.get(viommu).region
   }
 
   destroyViommu(viommu: number): Outcome<undefined> {

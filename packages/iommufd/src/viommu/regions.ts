@@ -77,9 +77,12 @@ export class Regions {
     return undefined
   }
 
-  fork(): Regions {
-    const copy = ([offset, offered]: [bigint, Offered]): [bigint, Offered] => [offset, { ...offered }]
-    return new Regions(new Map([...this.offered].map(copy)))
+  /** @param regionOf - the memory that an owner offers in the fork */
+  fork(regionOf: (owner: ObjectId) => Region | undefined): Regions {
+    const fork = Regions.create()
+    for (const [offset, { region, owner }] of this.offered)
+      fork.offered.set(offset, { region: regionOf(owner) ?? region, owner })
+    return fork
   }
 
   snapshot(): unknown {
