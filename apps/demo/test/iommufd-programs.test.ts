@@ -1,6 +1,6 @@
 /** Programs that use `/dev/iommu` by `nestwalk exec` and `nestwalk serve iommufd`. */
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -102,6 +102,13 @@ describe.skipIf(!hasCompiler)('two-guest-domains.c, a VMM with two devices of a 
     const words = ['--backend', 'amd', '--extensions', '--policy', policy]
     const ended = await run(['exec', ...words, '--', 'sh', '-c', `${at('vmm')} > /dev/null`])
     expect(ended).toEqual({ code, stdout: '', stderr: '' })
+  })
+
+  it('prints under G what the README shows', async () => {
+    const words = ['--backend', 'amd', '--extensions', '--policy', 'G']
+    await run(['exec', ...words, '--', 'sh', '-c', `${at('vmm')} > ${at('vmm.txt')}`])
+    const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
+    expect(readme).toContain(`\`\`\`text\n${readFileSync(at('vmm.txt'), 'utf8')}\`\`\``)
   })
 
   it('cannot make a nested HWPT where Linux 7.3 cannot', async () => {
