@@ -225,12 +225,12 @@ const notMemory = () => ({
 
 /** Who pays for the pages that a process maps. */
 export function chargeOf({ context, process }: Pick<Caller, 'context' | 'process'>): PinCharge {
-  const { uid, capabilities, lockableBytes, memory } = process
   return {
-    mm: memory.key,
-    uid,
+    mm: process.memory.key,
+    uid: process.uid,
     mode: context.accounting,
-    limitPages: capabilities.ipcLock ? undefined : lockableBytes / BigInt(pageBytes),
+    // Asked only where it counts: a limit may have to be looked up.
+    limitPages: process.capabilities.ipcLock ? undefined : process.lockableBytes / BigInt(pageBytes),
   }
 }
 
