@@ -181,6 +181,18 @@ describe('reserved regions', () => {
     expect(host.errno(() => context.attach(device, parent))).toBe('EADDRINUSE')
   })
 
+  it('move with a device to another IOAS', () => {
+    const { host, context, ioas } = emptyIoas()
+    const device = host.run(context.bind(d3))
+    const other = host.run(context.ioasAlloc())
+    const map = (into: ObjectId) => () => context.ioasMap(mapping(into, 0xfee0_0000n, 0x700000n, page))
+    host.run(context.attach(device, ioas))
+    host.run(context.replace(device, other))
+    expect(host.errno(map(other))).toBe('EINVAL')
+    host.run(map(ioas)())
+    expect(host.errno(() => context.replace(device, ioas))).toBe('EADDRINUSE')
+  })
+
   it('keep the old attachment when a device cannot move to the new IOAS', () => {
     const { host, context, ioas } = emptyIoas()
     const device = host.run(context.bind(d3))

@@ -36,8 +36,8 @@ export function dispatch(
   if (isRefusal(bytes)) return { result: failed(bytes) }
   const outcome = ioctl.run(caller, readStruct(ioctl.struct, bytes))
   if (!outcome.ok) return { result: failed(outcome), outcome }
-  const { out, ret = 0, newFiles, refused } = outcome.value
-  if (refused === undefined || out !== undefined) {
+  const { out, ret = 0, newFiles, refused, isSilent = false } = outcome.value
+  if (!isSilent && (refused === undefined || out !== undefined)) {
     writeStruct(ioctl.struct, out ?? {}, bytes)
     if (!copyOut(memory, caller.argument, size < bytes.length ? bytes.subarray(0, size) : bytes, ioctl))
       return { result: failed(refuse('answer-unwritable', 'the answer cannot be written back')), outcome }

@@ -30,6 +30,8 @@ export interface Reply<L extends StructLayout = StructLayout> {
   /** The object that the call has made: it goes again if the caller cannot be told. */
   readonly created?: ObjectId
   readonly newFiles?: readonly NewFile[]
+  /** Nothing is written back, though other requests of the call have answers. */
+  readonly isSilent?: boolean
   /** The call fails after all, though something has been done; `out` is written all the same, if there is any. */
   readonly refused?: Refusal
 }

@@ -98,11 +98,11 @@ const vfioIoas = defineIoctl({
         const ioas = context.objects.need(ioasId, 'ioas', 'no-such-ioas')
         if (isRefusal(ioas)) return ioas
         context.compatibleIoas = ioasId
-        return accept({})
+        return accept({ isSilent: true })
       }
       case clearIoas:
         context.compatibleIoas = undefined
-        return accept({})
+        return accept({ isSilent: true })
       default:
         return refuse('vfio-ioas-op', `operation ${op} is none of GET 0, SET 1, CLEAR 2`)
     }

@@ -157,20 +157,31 @@ describe('what is written back', () => {
     expect([...program.read(border, 8)]).toEqual([1, 0, 0, 0, 0, 0, 0, 0])
   })
 
-  it('is not needed by calls without an answer: a read-only structure will do', () => {
-    const program = new AbiProgram()
+  it('is nothing for calls without an answer: a read-only structure will do', () => {
+    const { program, ioas, device } = nesting()
     const { memory } = program.process
-    const ioas = program.ioas()
     const file = program.host.createFile(4096)
     const address = memory.mapFile(file, 1)
     const readOnly = memory.mapFile(file, 1, { writeable: false })
-    memory.write(address, AbiProgram.struct(8, { 4: ioas }))
-    expect(program.raw(0x3b80, readOnly)).toMatchObject({ ret: 0 })
-    // IOAS_ALLOC must tell a number: it fails, and there is no object.
-    memory.write(address, AbiProgram.struct(12, {}))
-    expect(program.raw(0x3b81, readOnly).errno).toBe('EFAULT')
-    expect(program.destroy(ioas)).toBe('ENOENT')
-    expect(program.ioas()).toBe(ioas)
+    const tracked = program.hwpt(device, ioas, { flags: 2 })
+    const other = program.ioas()
+    const call = (number: number, size: number, fields: Record<number, number | bigint>) => () => {
+      memory.write(address, AbiProgram.struct(size, fields))
+      return program.raw(0x3b00 | number, readOnly)
+    }
+    const range = { 16: 0x0100_0000n, 24: 4096n, 32: 4096n, 40: program.room }
+    expectSteps([
+      ['ALLOW_IOVAS', call(0x82, 24, { 4: ioas }), 'ok'],
+      ['VFIO_IOAS SET', call(0x88, 12, { 4: other, 8: 1 }), 'ok'],
+      ['VFIO_IOAS GET', call(0x88, 12, { 8: 0 }), 'EFAULT'],
+      ['VFIO_IOAS CLEAR', call(0x88, 12, { 8: 2 }), 'ok'],
+      ['SET_DIRTY_TRACKING', call(0x8b, 16, { 4: 1, 8: tracked }), 'ok'],
+      ['GET_DIRTY_BITMAP', call(0x8c, 48, { 4: tracked, ...range }), 'ok'],
+      ['CHANGE_PROCESS', call(0x92, 8, {}), 'ok'],
+      ['DESTROY', call(0x80, 8, { 4: other }), 'ok'],
+      ['IOAS_ALLOC', call(0x81, 12, {}), 'EFAULT'],
+      ['and there is no object', () => program.destroy(other), 'ENOENT'],
+    ])
   })
 
   it('that cannot be written takes back what was made', () => {

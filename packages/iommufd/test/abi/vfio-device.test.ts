@@ -151,6 +151,8 @@ describe('ATTACH and DETACH', () => {
         () => call(plain, attachCall, 16, { 4: 1, 8: ioas, 12: 5 })[0],
         'EOPNOTSUPP',
       ],
+      ['attach a PASID in 15', () => call(vfio, attachCall, 16, { 4: 1, 8: ioas }, 15)[0], 'EINVAL'],
+      ['detach a PASID in 11', () => call(vfio, detachCall, 12, { 4: 1 }, 11)[0], 'EINVAL'],
       ['detach argsz 7', () => call(vfio, detachCall, 8, {}, 7)[0], 'EINVAL'],
       ['detach flag 2', () => call(vfio, detachCall, 8, { 4: 2 })[0], 'EINVAL'],
       ['detach a PASID in 8 bytes', () => call(vfio, detachCall, 8, { 4: 1 })[0], 'EINVAL'],
