@@ -135,6 +135,7 @@ describe('options', () => {
   it('HUGE_PAGES is an IOAS’, and raises its alignment', () => {
     const { hwpt } = program.device(ioas)
     const set = (value: bigint) => program.option(1, 0, ioas, value)
+    expect(set(2n).errno).toBe('EINVAL')
     ok(program.map(ioas, aperture, buffer, page))
     expectSteps([
       ['0 with HWPT and mapping', () => set(0n), 'EINVAL'],
