@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import type { Effect, Errno as DriverErrno } from '@nestwalk/driver'
+import type { Effect } from '@nestwalk/driver'
 import { rules } from './rules/rules.js'
 import type { RuleName } from './rules/rules.js'
 
@@ -75,6 +75,3 @@ export const refuse = (rule: RuleName, why: string): Refusal => ({
 
 export const isRefusal = (value: unknown): value is Refusal =>
   typeof value === 'object' && value !== null && 'ok' in value && value.ok === false
-
-/** Every errno of the driver is one of ours. */
-export type DriverErrnoIsKnown = DriverErrno extends Errno ? true : never

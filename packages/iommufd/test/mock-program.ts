@@ -18,8 +18,6 @@ export interface Called {
 /** First address of the mock's aperture. */
 export const aperture = 0x0100_0000n
 
-export const fixed = 1
-export const writeable = 2
 export const readable = 4
 
 /** A program with an open `/dev/iommu` on a machine with the mock IOMMU. It writes structures byte by byte. */

@@ -35,7 +35,7 @@ export const vfioDeviceDetach = defineStruct({
   fields: { argsz: u32(0), flags: u32(4), pasid: u32(8) },
 })
 
-export const vfioCommands = { bind: 0x3b76, attach: 0x3b77, detach: 0x3b78 } as const
+const vfioCommands = { bind: 0x3b76, attach: 0x3b77, detach: 0x3b78 } as const
 
 /** BIND: smallest structure, and the flag of a token. */
 const bindMin = 16

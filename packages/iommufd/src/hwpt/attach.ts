@@ -274,7 +274,7 @@ const hwpt = ({ objects }: ContextState, id: ObjectId): Hwpt =>
 const domainOf = (to: Hwpt): DomainNumber => (to.kind === 'paging-hwpt' ? to.domain.number : to.domain)
 
 /** The addresses that a HWPT translates to memory: its own, or those of its nest parent. */
-export function ioasOf(context: ContextState, id: ObjectId): IoPagetable {
+function ioasOf(context: ContextState, id: ObjectId): IoPagetable {
   const { objects } = context
   const on = hwpt(context, id)
   if (on.kind === 'paging-hwpt') return objects.held(on.ioas, 'ioas').table

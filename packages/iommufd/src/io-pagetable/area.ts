@@ -10,10 +10,10 @@ import type { Pages } from './pages.js'
 
 export const lastAddress = 0xffff_ffff_ffff_ffffn
 
-export const pageMask = 0xfffn
+const pageMask = 0xfffn
 
 /** Memory behind areas. Several areas, of several tables, may show parts of the same. */
-export type AreaMemory = Pages | DmabufPages
+type AreaMemory = Pages | DmabufPages
 
 export interface Area {
   readonly first: bigint

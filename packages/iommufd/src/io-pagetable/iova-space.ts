@@ -17,7 +17,7 @@ import { ReservedRanges, holesOf, meetsRange, mergeRanges } from './iova-ranges.
 const pageBytes = 4096n
 
 /** An IOAS keeps no more areas than this. */
-export const areaLimit = 1 << 20
+const areaLimit = 1 << 20
 
 /** No IOVA is chosen to be more aligned than this: the size of a huge page of the processor. */
 const largestAlignment = 0x20_0000

@@ -11,7 +11,7 @@ import type { Refusal } from '../outcome.js'
 import type { Area } from './area.js'
 
 /** How often accesses are told to let go of an area. */
-export const unmapTries = 100
+const unmapTries = 100
 
 /** What became of an unmapping. */
 export interface Unmapped {

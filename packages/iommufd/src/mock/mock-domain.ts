@@ -39,7 +39,7 @@ export interface MockNested {
 export type MockDomain = MockPaging | MockNested
 
 /** A page table's sizes and reach. */
-export interface MockFormat {
+interface MockFormat {
   /** Bytes of a page, ascending. */
   readonly pageBytes: readonly number[]
   readonly aperture: { readonly first: bigint; readonly last: bigint }

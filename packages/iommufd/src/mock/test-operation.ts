@@ -16,7 +16,7 @@ export interface TestCall extends Caller {
   readonly backend: MockBackend
 }
 
-export interface TestReply<L extends StructLayout = StructLayout> {
+interface TestReply<L extends StructLayout = StructLayout> {
   /** Fields that have changed. */
   readonly out?: Partial<StructValue<L>>
   /** The object that the operation has made: it goes again if the caller cannot be told. */

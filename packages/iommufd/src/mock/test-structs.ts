@@ -32,7 +32,6 @@ const member = <const F extends StructLayout['fields']>(
 ): { name: string; byteLength: number; fields: F } =>
   defineStruct({ name: `iommu_test_cmd.${name}`, byteLength: unionBytes, fields })
 
-export const noFields = member('nothing', {})
 export const addReserved = member('add_reserved', { start: u64(0), length: u64(8) })
 export const mockDomain = member('mock_domain', {
   outStdevId: u32(0),

@@ -13,7 +13,7 @@ import { forkObject, kindNames, referencesOf, snapshotObject } from './object.js
 import type { IommufdObject, ObjectId, ObjectKind, ObjectOf } from './object.js'
 
 /** Most objects of a context: what the kernel leaves to its memory accounting. */
-export const mostObjects = 1 << 16
+const mostObjects = 1 << 16
 
 /** See the file's comment. */
 export class ObjectTable {

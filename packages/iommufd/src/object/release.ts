@@ -61,7 +61,7 @@ function releasePaging(
 }
 
 /** The driver forgets what the guest calls a device. */
-export function releaseVdevice({ objects, kernel }: ContextState, vdevice: Vdevice): Outcome<undefined> {
+function releaseVdevice({ objects, kernel }: ContextState, vdevice: Vdevice): Outcome<undefined> {
   const viommu = objects.held(vdevice.viommu, 'viommu')
   const device = backendDevice(kernel, objects.held(vdevice.device, 'device'))
   return kernel.backend.removeVdevice(viommu.number, device, vdevice.virtualId)

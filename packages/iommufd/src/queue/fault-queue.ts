@@ -13,7 +13,7 @@ import type { Outcome, Refusal } from '../outcome.js'
 import { Fifo } from './fifo.js'
 
 /** Most groups that wait at once; what comes beyond is answered INVALID. The kernel leaves this to its memory. */
-export const mostFaultGroups = 1 << 16
+const mostFaultGroups = 1 << 16
 
 /** A page request as user space reads it: `struct iommu_hwpt_pgfault`. */
 export const pageFaultStruct = defineStruct({

@@ -18,7 +18,7 @@ import type { Refusal } from '../outcome.js'
 import { pageBytes } from '../process.js'
 import { concatenate } from '../queue/fault-queue.js'
 
-export const vfioType1Commands = {
+const vfioType1Commands = {
   getApiVersion: 0x3b64,
   checkExtension: 0x3b65,
   setIommu: 0x3b66,

@@ -7,7 +7,7 @@
  */
 import type { Region } from '../backend.js'
 import type { ObjectId } from '../object/object.js'
-import { isRefusal, refuse } from '../outcome.js'
+import { refuse } from '../outcome.js'
 import type { Refusal } from '../outcome.js'
 import type { MmapRequest } from '../open-file.js'
 import { pageBytes } from '../process.js'
@@ -92,5 +92,3 @@ export class Regions {
 
 /** Whole pages. */
 const sizeOf = ({ bytes }: Region): bigint => ((BigInt(bytes.length) + page - 1n) / page) * page
-
-export const isOffered = (found: Offered | Refusal): found is Offered => !isRefusal(found)
