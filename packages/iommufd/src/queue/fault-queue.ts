@@ -59,6 +59,9 @@ export interface Answered {
 
 /** See the file's comment. */
 export class FaultQueue {
+  /** No free cookie is below this one. */
+  private lowestFree = 1
+
   private constructor(
     private waiting: Fifo<FaultGroup>,
     /** Groups that were read, by cookie. */
@@ -127,12 +130,14 @@ export class FaultQueue {
     const read = [...this.delivered].filter(([, group]) => goes(group))
     const unread = [...this.waiting]
     this.waiting = Fifo.of(unread.filter((group) => !goes(group)))
-    for (const [cookie] of read) this.delivered.delete(cookie)
+    for (const [cookie] of read) this.free(cookie)
     return [...unread.filter(goes), ...read.map(([, group]) => group)]
   }
 
   fork(): FaultQueue {
-    return new FaultQueue(this.waiting.fork(), new Map(this.delivered))
+    const fork = new FaultQueue(this.waiting.fork(), new Map(this.delivered))
+    fork.lowestFree = this.lowestFree
+    return fork
   }
 
   snapshot(): unknown {
@@ -140,9 +145,10 @@ export class FaultQueue {
   }
 
   private deliver(group: FaultGroup): Uint8Array[] {
-    let cookie = 1
+    let cookie = this.lowestFree
     while (this.delivered.has(cookie)) cookie += 1
     this.delivered.set(cookie, group)
+    this.lowestFree = cookie + 1
     return group.faults.map((fault) =>
       writeStruct(pageFaultStruct, {
         flags: (fault.pasid === undefined ? 0 : pasidValid) | (fault.isLast ? lastPage : 0),
@@ -161,8 +167,13 @@ export class FaultQueue {
     if (code > 1) return refuse('fault-response-code', `code ${code} is neither SUCCESS 0 nor INVALID 1`)
     const group = this.delivered.get(cookie)
     if (group === undefined) return refuse('fault-cookie', `no group waits with cookie ${cookie}`)
-    this.delivered.delete(cookie)
+    this.free(cookie)
     return { group, code: code === 0 ? 'success' : 'invalid' }
+  }
+
+  private free(cookie: number): void {
+    this.delivered.delete(cookie)
+    this.lowestFree = Math.min(this.lowestFree, cookie)
   }
 }
 
