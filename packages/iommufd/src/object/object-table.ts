@@ -34,9 +34,9 @@ export class ObjectTable {
     return this.objects.size
   }
 
-  /** Why no object can be added; to be asked before anything is made for one. */
-  whyFull(): Refusal | undefined {
-    if (this.objects.size + this.tombstones.size < mostObjects) return undefined
+  /** Why so many objects cannot be added; to be asked before anything is made for them. */
+  whyFull(added = 1): Refusal | undefined {
+    if (this.objects.size + this.tombstones.size + added <= mostObjects) return undefined
     return refuse('too-many-objects', `the context has ${mostObjects} objects`)
   }
 

@@ -99,9 +99,8 @@ export interface HwQueue extends Base {
   readonly kind: 'hw-queue'
   readonly viommu: ObjectId
   readonly index: number
-  /** Where it lies, in the nest parent. */
-  readonly iova: bigint
-  readonly length: bigint
+  /** The pages that it lies in, by their addresses in the nest parent. */
+  readonly pages: { readonly iova: bigint; readonly length: bigint }
   /** Holds the queue's pages. */
   readonly access: ObjectId
   /** The queue that must outlive this one. */

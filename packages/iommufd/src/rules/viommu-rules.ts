@@ -54,6 +54,18 @@ export const viommuRules = {
     says: 'The vIOMMU has no queues of the type.',
     source: 'iommu/iommufd/viommu.c iommufd_hw_queue_alloc_ioctl',
   },
+  'hw-queue-range': {
+    errno: 'ERANGE',
+    calls: ['hw_queue_alloc'],
+    says: 'The whole pages of the queue have more bytes than 64 bits can count.',
+    source: 'iommu/iommufd/viommu.c iommufd_hw_queue_alloc_phys',
+  },
+  'hw-queue-pages': {
+    errno: 'ENOMEM',
+    calls: ['hw_queue_alloc'],
+    says: 'The queue has more pages than can be listed.',
+    source: 'iommu/iommufd/viommu.c iommufd_hw_queue_alloc_phys',
+  },
   'hw-queue-scattered': {
     errno: 'EFAULT',
     calls: ['hw_queue_alloc'],

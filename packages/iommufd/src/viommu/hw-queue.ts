@@ -24,6 +24,9 @@ export interface HwQueueAllocation {
 }
 
 const last64 = (1n << 64n) - 1n
+const page = BigInt(pageBytes)
+/** Linux allocates a pointer for each page, in less than 2 GiB. */
+const mostPages = 0x7fff_ffffn / 8n
 
 export function allocateHwQueue(context: ContextState, request: HwQueueAllocation): Outcome<ObjectId> {
   const { objects, kernel } = context
@@ -35,14 +38,15 @@ export function allocateHwQueue(context: ContextState, request: HwQueueAllocatio
   if (isRefusal(viommu)) return viommu
   if (!kernel.backend.hasHwQueue(viommu.number, type))
     return refuse('hw-queue-type', `the vIOMMU has no queues of type 0x${type.toString(16)}`)
-  const full = objects.whyFull()
+  const full = objects.whyFull(2)
   if (full !== undefined) return full
+  const whole = wholePages(iova, length)
+  if (isRefusal(whole)) return whole
   const ioas = objects.held(viommu.parent, 'paging-hwpt').ioas
   const { table } = objects.held(ioas, 'ioas')
   const access = Access.create({ needsPages: true, isInternal: true })
   const attached = access.attach(kernel, table)
   if (!attached.ok) return attached
-  const whole = wholePages(iova, length)
   const pinned = access.pin(kernel, whole.iova, whole.length, false)
   if (!pinned.ok) {
     access.detach(kernel)
@@ -58,12 +62,14 @@ export function allocateHwQueue(context: ContextState, request: HwQueueAllocatio
     return made
   }
   const dependsOn = queueWithIndex(context, request.viommu, made.value.dependsOn)
-  const held = objects.add({ kind: 'access', users: 1, access, ioas })
-  const queue: HwQueue = {
-    ...{ kind: 'hw-queue', users: 0, viommu: request.viommu, index, iova, length },
-    ...{ access: held, dependsOn },
+  // The queue's number is taken before that of the access, which is known then.
+  const queue = {
+    ...{ kind: 'hw-queue' as const, users: 0, viommu: request.viommu, index },
+    ...{ pages: whole, access: 0, dependsOn },
   }
-  return accept(objects.add(queue), made.effects)
+  const id = objects.add(queue)
+  queue.access = objects.add({ kind: 'access', users: 1, access, ioas })
+  return accept(id, made.effects)
 }
 
 /** Takes a queue from hardware, and lets its pages go. The object itself goes afterwards. */
@@ -73,19 +79,20 @@ export function releaseHwQueue(context: ContextState, queue: HwQueue): Outcome<u
   const destroyed = kernel.backend.destroyHwQueue(viommu.number, queue.index)
   if (!destroyed.ok) return destroyed
   const { access } = objects.held(queue.access, 'access')
-  const { iova, length } = wholePages(queue.iova, queue.length)
-  access.unpin(kernel, iova, length)
+  access.unpin(kernel, queue.pages.iova, queue.pages.length)
   access.detach(kernel)
   objects.remove(queue.access)
   return destroyed
 }
 
-/** The pages that a queue lies in. */
-function wholePages(iova: bigint, length: bigint): { readonly iova: bigint; readonly length: bigint } {
-  const page = BigInt(pageBytes)
-  const first = iova - (iova % page)
-  const end = ((iova + length + page - 1n) / page) * page
-  return { iova: first, length: end - first }
+/** The pages that a queue lies in. ERANGE where their bytes take more than 64 bits, ENOMEM for more than can be listed. */
+function wholePages(iova: bigint, length: bigint): HwQueue['pages'] | Refusal {
+  const inPage = iova % page
+  const rounded = inPage + length + (page - 1n)
+  if (rounded > last64) return refuse('hw-queue-range', `${length} bytes have no whole pages in 64 bits`)
+  const pages = rounded / page
+  if (pages > mostPages) return refuse('hw-queue-pages', `${pages} pages, where ${mostPages} can be listed`)
+  return { iova: iova - inPage, length: pages * page }
 }
 
 /** Physical address of a queue, which must be in one piece. */
@@ -93,7 +100,7 @@ function whereItIs(runs: readonly PhysicalRun[], iova: bigint): bigint | Refusal
   const [first, ...more] = runs
   if (first === undefined || more.length > 0)
     return refuse('hw-queue-scattered', 'the pages of the queue are not physically contiguous')
-  return first.first + (iova % BigInt(pageBytes))
+  return first.first + (iova % page)
 }
 
 function queueWithIndex(
