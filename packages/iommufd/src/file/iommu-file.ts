@@ -33,7 +33,6 @@ export class IommuFile implements OpenFile {
     const { result, outcome } = dispatch(caller, cmd, kernel.ioctl(number))
     if (outcome === undefined) return result
     kernel.settle(outcome)
-    kernel.deliverReports()
     const isLost = result.errno !== undefined && outcome.ok && outcome.value.refused === undefined
     if (isLost) this.undo(outcome.value)
     return result

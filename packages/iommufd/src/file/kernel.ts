@@ -88,9 +88,13 @@ export class Kernel implements OpenableKernel {
     if (this.options.carryOut !== undefined) this.settle(this.iommufd.deliverReports())
   }
 
-  /** A process makes a call: its failures are asked for. */
+  /**
+   * A process makes a call: its failures are asked for. What devices have reported until then is handed on before
+   * anything changes, for it is for whom they belong to now.
+   */
   enter(process: number): void {
     this.failures.enter(process)
+    this.deliverReports()
   }
 
   pinned(memory: number): number {

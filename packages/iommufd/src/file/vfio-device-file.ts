@@ -92,6 +92,7 @@ export class VfioDeviceFile implements OpenFile {
   close(): void {
     if (this.bound === undefined) return
     const { shared, id } = this.bound
+    this.kernel.deliverReports()
     this.kernel.settle(shared.context.unbind(id))
     shared.closed()
   }
@@ -110,6 +111,8 @@ export class VfioDeviceFile implements OpenFile {
     if (!(file instanceof IommuFile))
       return failed(refuse('not-an-iommufd', `descriptor ${iommufd} is no /dev/iommu`))
     const { shared } = file
+    if (shared.kernel !== this.kernel)
+      return failed(refuse('not-an-iommufd', `descriptor ${iommufd} is a /dev/iommu of another machine`))
     const done = this.kernel.settle(shared.context.bind(this.deviceId))
     if (!done.ok) return failed(done)
     this.bound = { shared, id: done.value }
