@@ -63,15 +63,14 @@ export class AptState {
 
   /** The files of packages, with all that they need; `release` is the one whose versions come first. */
   async withDependencies(release: string, packages: readonly string[]): Promise<AptFile[]> {
-    // What was fetched before is not listed, so the question is put to an empty cache.
-    const empty = ['-o', `Dir::Cache::archives=${join(this.folder, 'cache', 'none')}`]
-    makeFolder(join(this.folder, 'cache', 'none', 'partial'))
+    const empty = ['-o', `Dir::Cache::archives=${this.emptyFolder()}`]
     return filesOf(await this.aptGet(release, [...empty, '--print-uris', '-qq', 'install', ...packages]))
   }
 
   /** The files of packages alone. */
   async alone(release: string, packages: readonly string[]): Promise<AptFile[]> {
-    return filesOf(await this.aptGet(release, ['--print-uris', 'download', ...packages]))
+    const args = ['-t', release, '--print-uris', 'download', ...packages]
+    return filesOf(await this.run('apt-get', args, this.emptyFolder()))
   }
 
   /** Fetches files that are not there yet, each checked by apt against the signed lists. */
@@ -87,12 +86,19 @@ export class AptState {
     return depends.split(',').flatMap((each) => /^\s*(\S+)/.exec(each)?.[1] ?? [])
   }
 
+  /** What was fetched before is not listed, so questions are put where nothing was. */
+  private emptyFolder(): string {
+    const folder = join(this.folder, 'cache', 'none')
+    makeFolder(join(folder, 'partial'))
+    return folder
+  }
+
   private async aptGet(release: string, args: readonly string[]): Promise<string> {
     return await this.run('apt-get', ['-t', release, ...args])
   }
 
-  private async run(program: string, args: readonly string[]): Promise<string> {
-    const options = { cwd: this.archives, cure }
+  private async run(program: string, args: readonly string[], cwd = this.archives): Promise<string> {
+    const options = { cwd, cure }
     return (await runProgram(program, [...this.options, ...args], options)).toString()
   }
 }

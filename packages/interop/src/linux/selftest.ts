@@ -5,8 +5,8 @@
  *
  * @packageDocumentation
  */
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { cpSync, existsSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { unpacked } from '../debian/unpack.js'
 import type { DebianFetch } from '../debian/unpack.js'
 import { InteropError } from '../interop-error.js'
@@ -45,6 +45,7 @@ export async function fetchSelftests(fetch: DebianFetch): Promise<Selftests> {
     makeFolder(unfinished)
     fetch.report('building the kernel’s tests of iommufd')
     await build(packages, unfinished)
+    keepHeaders(packages, unfinished)
     renameSync(unfinished, folder)
     // The sources of a whole kernel, packed.
     rmSync(packages, { recursive: true })
@@ -91,6 +92,14 @@ async function build(packages: string, into: string): Promise<void> {
     ]
     const cure = 'install a C compiler (on Debian: apt install gcc libc6-dev)'
     await runProgram('cc', args, { cwd: join(into, suite), cure })
+  }
+}
+
+/** The kernel's headers for programs, by which our structures are checked where the machine has none. */
+function keepHeaders(packages: string, into: string): void {
+  const headers = join(packages, 'usr', 'include')
+  for (const name of ['linux', 'asm-generic', join('x86_64-linux-gnu', 'asm')]) {
+    cpSync(join(headers, name), join(into, 'include', basename(name)), { recursive: true })
   }
 }
 

@@ -1,7 +1,7 @@
 /** The structures against the offsets of the reference, and against the machine's own C headers where it has them. */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { StructLayout } from '@nestwalk/bits'
 import { gaps } from '@nestwalk/bits'
@@ -138,8 +138,15 @@ const headers = `
   #endif
 `
 
-/** What the machine's headers declare; empty without a compiler or without headers. */
-const { stdout: declarations } = spawnSync('cc', ['-E', '-'], { input: headers, encoding: 'utf8' })
+/** Headers of Linux 7 that `pnpm interop:selftest` has fetched: the machine's own may be older, or have no iommufd.h. */
+const fetched = join(homedir(), '.cache', 'nestwalk', 'iommufd-selftest-7', 'include')
+const headerFolders = existsSync(fetched) ? ['-isystem', fetched] : []
+
+/** What the headers declare; empty without a compiler or without headers. */
+const { stdout: declarations } = spawnSync('cc', [...headerFolders, '-E', '-'], {
+  input: headers,
+  encoding: 'utf8',
+})
 
 const declared = Object.entries(table).filter(([name]) =>
   new RegExp(`struct ${name}\\s*\\{`).test(declarations),
@@ -151,7 +158,7 @@ function runC(source: string): string | undefined {
   try {
     const [file, program] = [join(folder, 'offsets.c'), join(folder, 'offsets')]
     writeFileSync(file, source)
-    if (spawnSync('cc', ['-w', '-o', program, file]).status !== 0) return undefined
+    if (spawnSync('cc', ['-w', ...headerFolders, '-o', program, file]).status !== 0) return undefined
     return execFileSync(program, { encoding: 'utf8' })
   } finally {
     rmSync(folder, { recursive: true })
@@ -167,7 +174,7 @@ function printing(name: string, fields: readonly Field[]): string {
   return `${headers} int main(void) { ${lines.join('\n')} printf("%zu", sizeof(struct ${name})); }`
 }
 
-describe.skipIf(declared.length === 0)('the headers of this machine', () => {
+describe.skipIf(declared.length === 0)('the C headers', () => {
   it.each(declared)('agree on %s', (name, [size, text]) => {
     const fields = fieldsOf(text)
     // An older header lacks the last fields.
