@@ -4,13 +4,16 @@
  *
  * Prints each failure with what the test said, and with `--explain` the rule by which each call was refused. With
  * `--skip-unavailable` a mirror that does not serve the tests is told of, and is no failure. The last line is
- * `N passed, N failed`, each case of the tests counting as one.
+ * `N passed, N failed`, each case of the tests counting as one, and each structure of ours that is held against the
+ * headers of that Linux.
  */
 import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { selftests } from './interop-packages.mjs'
-import { build, notReady, root } from './workspace.mjs'
+import { build, notReady, root, run } from './workspace.mjs'
 
 const many = { type: 'string', multiple: true, default: [] }
 const yes = { type: 'boolean' }
@@ -39,6 +42,7 @@ async function runAll() {
   console.log(`iommufd's tests of Linux ${value.version}`)
   // A case that is chosen may be of one of the programs only.
   const counts = Object.entries(value.programs).map(([name, program]) => runOne(name, program))
+  if (chosen.length === 0) counts.push(compareStructures())
   const sum = (what) => counts.reduce((all, count) => all + count[what], 0)
   const isNothing = sum('passed') + sum('failed') + sum('skipped') === 0
   if (isNothing) console.log(`interop:selftest: there is no case like ${chosen.join(' ')}`)
@@ -66,6 +70,23 @@ function runOne(name, program) {
   const failed = planned - passed - skipped
   console.log(`${name}: ${planned} cases: ${passed} passed, ${failed} failed, ${skipped} skip themselves`)
   return { passed, failed, skipped }
+}
+
+/** Our structures against the headers that came with the tests: each counts. */
+function compareStructures() {
+  const test = 'packages/iommufd/test/abi/structs.test.ts'
+  const folder = mkdtempSync(join(tmpdir(), 'nestwalk-structures-'))
+  const report = join(folder, 'report.json')
+  const command = ['vitest', 'run', '--reporter=json', `--outputFile=${report}`, '-t', 'the C headers', test]
+  const { ok, output } = run(command)
+  if (!ok) console.log(output.trim())
+  const { numPassedTests: passed, numFailedTests: failed } = existsSync(report)
+    ? JSON.parse(readFileSync(report, 'utf8'))
+    : { numPassedTests: 0, numFailedTests: 0 }
+  rmSync(folder, { recursive: true })
+  console.log(`structures: ${passed} agree with linux/iommufd.h and linux/vfio.h, ${failed} do not`)
+  // Without headers there is nothing to compare with, and they should be there.
+  return { passed, failed: passed === 0 ? Math.max(failed, 1) : failed, skipped: 0 }
 }
 
 /** What was said in each case that failed. */
