@@ -7,24 +7,19 @@
  *
  * @packageDocumentation
  */
-import type { DomainNumber } from '../backend.js'
+import type { DomainNumber, PagingDomain } from '../backend.js'
 import type { ContextState } from '../context-state.js'
 import type { IoPagetable } from '../io-pagetable/io-pagetable.js'
 import { kindNames } from '../object/object.js'
-import type { BoundDevice, Hwpt, ObjectId } from '../object/object.js'
+import type { Hwpt, ObjectId } from '../object/object.js'
 import { isRefusal, refuse } from '../outcome.js'
 import type { Outcome, Refusal } from '../outcome.js'
 import { refuseFaults } from '../queue/report-fault.js'
 import { noData } from '../user-data.js'
 import { allocatePagingDomain, pagingHwpt } from './allocate.js'
 import { backendDevice } from './backend-device.js'
-
-/** A bound device with its number, and the PASID that it is attached by. */
-interface Place {
-  readonly id: ObjectId
-  readonly device: BoundDevice
-  readonly pasid: number
-}
+import { attachedMembers, groupOf, movedDevices } from './group.js'
+import type { Place } from './group.js'
 
 type Move = (context: ContextState, place: Place, hwpt: ObjectId) => Refusal | undefined
 
@@ -49,7 +44,7 @@ export function detach(context: ContextState, id: ObjectId, pasid: number): Outc
 
 /** Takes a device off what it is attached to. To be called in a transaction. */
 export function leave(context: ContextState, place: Place): Refusal | undefined {
-  const { objects, kernel } = context
+  const { kernel } = context
   const { id, device, pasid } = place
   const old = device.attachments.get(pasid)
   if (old === undefined) return undefined
@@ -58,9 +53,7 @@ export function leave(context: ContextState, place: Place): Refusal | undefined 
     const blocked = kernel.backend.detach(movedDevices(context, device), pasid)
     if (!blocked.ok) return blocked
   }
-  device.attachments.delete(pasid)
-  if (pasid === 0) ioasOf(context, old).releaseReserved(id)
-  objects.letGo(old)
+  forget(context, place, old)
   return refuseFaults(context, old, [id]) ?? dropAutomatic(context, old)
 }
 
@@ -101,24 +94,56 @@ function moveToIoas(context: ContextState, place: Place, ioas: ObjectId, how: Mo
   return kernel.backend.transaction<ObjectId>(() => moveToNew(context, place, ioas, how))
 }
 
-/** The device is attached to the new HWPT first, and then the memory mapped into it. */
+/** A new automatic HWPT, and the device on it. */
 function moveToNew(context: ContextState, place: Place, ioas: ObjectId, how: Move): ObjectId | Refusal {
-  const { objects, kernel } = context
+  const { objects } = context
   const purpose = { ioas, flags: 0, data: noData }
-  const { table } = objects.held(ioas, 'ioas')
   const domain = allocatePagingDomain(context, place.device, purpose)
   if (!domain.ok) return domain
   const id = objects.add(pagingHwpt(purpose, domain.value, { isAutomatic: true, faultQueue: undefined }))
-  const added = table.addDomain(kernel, domain.value, id)
-  if (!added.ok) {
-    objects.remove(id)
-    return added
-  }
-  const refused = how(context, place, id)
+  const arrive = how === join ? joinNew : swapToNew
+  const refused = arrive(context, place, id, domain.value)
   if (refused === undefined) return id
-  table.removeDomain(kernel, domain.value.number, id)
   objects.remove(id)
   return refused
+}
+
+/** The device is attached before the memory is mapped: Linux has drivers that need that. */
+function joinNew(
+  context: ContextState,
+  place: Place,
+  id: ObjectId,
+  domain: PagingDomain,
+): Refusal | undefined {
+  const refused = join(context, place, id)
+  if (refused !== undefined) return refused
+  const mapped = ioasOf(context, id).addDomain(context.kernel, domain, id)
+  if (mapped.ok) return undefined
+  forget(context, place, id)
+  return mapped
+}
+
+/** A device that can reach memory already finds all of it mapped. */
+function swapToNew(
+  context: ContextState,
+  place: Place,
+  id: ObjectId,
+  domain: PagingDomain,
+): Refusal | undefined {
+  const { kernel } = context
+  const table = ioasOf(context, id)
+  const mapped = table.addDomain(kernel, domain, id)
+  if (!mapped.ok) return mapped
+  const refused = swap(context, place, id)
+  if (refused !== undefined) table.removeDomain(kernel, domain.number, id)
+  return refused
+}
+
+/** The books no longer say that a device is attached to a HWPT. */
+function forget(context: ContextState, { id, device, pasid }: Place, hwptId: ObjectId): void {
+  device.attachments.delete(pasid)
+  if (pasid === 0) ioasOf(context, hwptId).releaseReserved(id)
+  context.objects.letGo(hwptId)
 }
 
 /** A device that is not attached joins the others of its group, or is their first. */
@@ -244,29 +269,6 @@ function dropAutomatic({ objects, kernel }: ContextState, id: ObjectId): Refusal
   objects.remove(id)
   return undefined
 }
-
-/** The bound devices of a group; a device alone where each member stands for itself. */
-function groupOf(
-  { objects, kernel }: ContextState,
-  device: BoundDevice,
-): (readonly [ObjectId, BoundDevice])[] {
-  const all = [...objects.all('device')]
-  const isMember =
-    kernel.groupRule === 'per-member'
-      ? (other: BoundDevice) => other === device
-      : (other: BoundDevice) => other.group === device.group
-  return all.filter(([, other]) => isMember(other))
-}
-
-const attachedMembers = (
-  context: ContextState,
-  { device, pasid }: Place,
-): (readonly [ObjectId, BoundDevice])[] =>
-  groupOf(context, device).filter(([, member]) => member.attachments.has(pasid))
-
-/** DeviceIDs that move with a device, bound or not. */
-const movedDevices = ({ kernel }: ContextState, { deviceId, group }: BoundDevice): readonly number[] =>
-  kernel.groupRule === 'per-member' ? [deviceId] : kernel.backend.groupMembers(group)
 
 const hwpt = ({ objects }: ContextState, id: ObjectId): Hwpt =>
   objects.find(id, 'nested-hwpt') ?? objects.held(id, 'paging-hwpt')
