@@ -6,7 +6,7 @@
  * @packageDocumentation
  */
 import type { UserData, UserDataArray } from './backend.js'
-import { isRefusal, refuse } from './outcome.js'
+import { refuse } from './outcome.js'
 import type { Refusal } from './outcome.js'
 import type { AddressSpace } from './process.js'
 
@@ -93,15 +93,16 @@ export function userDataArray(memory: ByteSource, place: ArrayPlace): UserDataAr
       const other = whyOtherType(wanted)
       if (other !== undefined) return other
       if (count === 0) return refuse('array-empty', 'there are no requests')
-      const entries: Uint8Array[] = []
+      const kept = new Uint8Array(count * known)
+      const tail = new Uint8Array(Math.max(entryLength - known, 0))
       for (let index = 0; index < count; index++) {
-        const entry = readPadded(memory, at(index), entryLength, Math.max(known, entryLength))
-        if (isRefusal(entry)) return entry
-        if (entry.subarray(known).some((byte) => byte !== 0))
+        const entry = kept.subarray(index * known, index * known + Math.min(known, entryLength))
+        if (!memory.read(at(index), entry)) return unreadable(at(index))
+        if (tail.length > 0 && !memory.read(at(index) + BigInt(known), tail)) return unreadable(at(index))
+        if (tail.some((byte) => byte !== 0))
           return refuse('array-tail', `request ${index} has bytes that are not known, and not zero`)
-        entries.push(entry.subarray(0, known))
       }
-      return entries
+      return Array.from({ length: count }, (_, index) => kept.subarray(index * known, (index + 1) * known))
     },
   }
 }
