@@ -142,12 +142,11 @@ function unmapDma(caller: Caller): FileResult {
     return failed(refuse('vfio-arguments', `argsz ${argsz}, flags 0x${flags.toString(16)}`))
   const ioas = compatibleIoas(caller)
   if (isRefusal(ioas)) return failed(ioas)
-  const { unmapped, refused } = unmapFor(caller, ioas.table, {
-    iova,
-    size,
-    isAll: (flags & unmapAllFlag) !== 0,
-  })
-  // The bytes are told whether or not it went well.
+  const range = { iova, size, isAll: (flags & unmapAllFlag) !== 0 }
+  const unready = readyFor(ioas.table, range)
+  if (unready !== undefined) return failed(unready)
+  const { unmapped, refused } = unmap(caller, ioas.table, range)
+  // From here on the bytes are told whether or not it went well.
   const { offset } = vfioIommuType1DmaUnmap.fields.size
   writeStruct(vfioIommuType1DmaUnmap, { size: unmapped }, bytes)
   if (!process.memory.write(argument + BigInt(offset), bytes.subarray(offset, offset + 8)))
@@ -155,23 +154,32 @@ function unmapDma(caller: Caller): FileResult {
   return refused === undefined ? { ret: 0 } : failed(refused)
 }
 
+interface UnmapRange {
+  readonly iova: bigint
+  readonly size: bigint
+  readonly isAll: boolean
+}
+
+/** Cuts areas at both edges of the range, where mappings may be cut; the last edge first. */
+function readyFor(table: IoPagetable, { iova, size, isAll }: UnmapRange): Refusal | undefined {
+  if (isAll) {
+    if (iova === 0n && size === 0n) return undefined
+    return refuse('vfio-arguments', 'ALL goes with address 0 and size 0')
+  }
+  if (table.isHugePagesOn) return undefined
+  return (
+    (size === 0n ? undefined : table.cutBehind(iova + size - 1n)) ??
+    (iova === 0n ? undefined : table.cutBehind(iova - 1n))
+  )
+}
+
 interface UnmapResult {
   readonly unmapped: bigint
   readonly refused?: Refusal
 }
 
-function unmapFor(
-  caller: Caller,
-  table: IoPagetable,
-  { iova, size, isAll }: { readonly iova: bigint; readonly size: bigint; readonly isAll: boolean },
-): UnmapResult {
+function unmap(caller: Caller, table: IoPagetable, { iova, size, isAll }: UnmapRange): UnmapResult {
   const { kernel } = caller.context
-  if (isAll && (iova !== 0n || size !== 0n))
-    return { unmapped: 0n, refused: refuse('vfio-arguments', 'ALL goes with address 0 and size 0') }
-  if (!isAll && !table.isHugePagesOn) {
-    const cut = cutEdges(table, iova, size)
-    if (cut !== undefined) return { unmapped: 0n, refused: cut }
-  }
   const done = caller.file.shared.kernel.settle(
     isAll ? table.unmapAll(kernel) : table.unmap(kernel, iova, size),
   )
@@ -183,11 +191,6 @@ function unmapFor(
   const isEmpty = done.rule === 'unmap-nothing'
   return isEmpty ? { unmapped: 0n } : { unmapped: 0n, refused: done }
 }
-
-/** Areas are cut at both edges of the range. */
-const cutEdges = (table: IoPagetable, iova: bigint, size: bigint): Refusal | undefined =>
-  (iova === 0n ? undefined : table.cutBehind(iova - 1n)) ??
-  (size === 0n ? undefined : table.cutBehind(iova + size - 1n))
 
 const infoPageSizes = 1
 const infoCapabilities = 2
@@ -231,7 +234,7 @@ function getInfo(caller: Caller): FileResult {
     {
       argsz: total,
       flags: infoPageSizes | infoCapabilities,
-      iovaPgsizes: pageSizesOf(caller, ioas),
+      iovaPgsizes: pageSizesOf(caller, ioas.id),
       capOffset: argsz >= total ? head.length : 0,
     },
     head,
@@ -253,17 +256,14 @@ function capabilityChain(table: IoPagetable): Uint8Array {
   ])
 }
 
-/** What all HWPTs have in common; less than a page of the processor counts as one, and no less than the alignment. */
-function pageSizesOf({ context }: Caller, { id, table }: Ioas & { readonly id: ObjectId }): bigint {
-  const all64 = (1n << 64n) - 1n
+/** What all HWPTs have in common; less than a page of the processor counts as one. */
+function pageSizesOf({ context }: Caller, id: ObjectId): bigint {
   const page = BigInt(pageBytes)
-  let sizes = all64
+  let sizes = (1n << 64n) - 1n
   for (const [, hwpt] of context.objects.all('paging-hwpt'))
     if (hwpt.ioas === id) sizes &= hwpt.domain.pageSizes
   const whole = sizes & ~(page - 1n)
-  const withPage = (sizes & (page - 1n)) === 0n ? whole : whole | page
-  const low = withPage & (table.alignment - 1n)
-  return low === 0n ? withPage : (withPage & ~(table.alignment - 1n)) | table.alignment
+  return whole === sizes ? sizes : whole | page
 }
 
 const unreadable = (address: bigint): Refusal =>
