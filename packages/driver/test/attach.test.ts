@@ -52,95 +52,91 @@ describe('the effects of a move, in order', () => {
     expect(on().tell(on().driver.attach(deviceId, host))).toEqual([...upThenLow, ...twice])
   })
 
-  const moves: readonly (readonly [string, Machine, (machine: Machine) => Outcome<unknown>, string[]])[] = [
-    [
-      'blocked to a host table',
-      on(),
-      ({ driver }) => driver.attach(deviceId, host),
-      [...upThenLow, ...twice],
-    ],
+  const moves: readonly (readonly [string, number[], (machine: Machine) => Outcome<unknown>, string[]])[] = [
+    ['blocked to a host table', [], ({ driver }) => driver.attach(deviceId, host), [...upThenLow, ...twice]],
     [
       'blocked to a guest table',
-      on(),
+      [],
       ({ driver }) => driver.attach(deviceId, guest),
       ['tables', 'PAGES 6 all PDE GN 0', 'WAIT', ...upThenLow, ...twice],
     ],
     [
       'blocked to nested (state B)',
-      on(),
+      [],
       ({ driver }) => driver.attach(deviceId, nested),
       [...upThenLow, ...twice],
     ],
     [
       'detach of a host table: entry first, then all pages of its ID with PDE',
-      on(host),
+      [host],
       ({ driver }) => driver.detach(deviceId),
       [...upThenLow, ...twice, 'PAGES 2 all PDE', 'WAIT'],
     ],
     [
       'detach of a guest table: entry first, then PASID 0 of its ID with PDE',
-      on(guest),
+      [guest],
       ({ driver }) => driver.detach(deviceId),
       [...lowThenUp, ...twice, ...privateTableGoes],
     ],
     [
       'paging to paging: blocked in between',
-      on(parent),
+      [parent],
       ({ driver }) => driver.attach(deviceId, host),
       [...upThenLow, ...twice, 'PAGES 1 all PDE', 'WAIT', ...upThenLow, ...twice],
     ],
     [
       'guest table to host table: blocked in between',
-      on(guest),
+      [guest],
       ({ driver }) => driver.attach(deviceId, host),
       [...lowThenUp, ...twice, ...privateTableGoes, ...upThenLow, ...twice],
     ],
     [
       'replace, paging to paging: one update, then the pages of the old ID',
-      on(parent),
+      [parent],
       ({ driver }) => driver.replace(deviceId, host),
       [...upThenLow, ...twice, 'PAGES 1 all PDE', 'WAIT'],
     ],
     [
       'parent to nested: directly, and the parent stays clean of flushes',
-      on(parent),
+      [parent],
       ({ driver }) => driver.attach(deviceId, nested),
       [...upThenLow, ...twice],
     ],
     [
       'another paging domain to nested (state O): directly, and its ID is flushed',
-      on(host),
+      [host],
       ({ driver }) => driver.attach(deviceId, nested),
       [...upThenLow, ...twice, 'PAGES 2 all PDE', 'WAIT'],
     ],
     [
       'nested to parent: directly',
-      on(parent, nested),
+      [parent, nested],
       ({ driver }) => driver.attach(deviceId, parent),
       [...lowThenUp, ...twice],
     ],
     [
       'nested to nested of one guest level: one store',
-      on(nested),
+      [nested],
       ({ driver }) => driver.attach(deviceId, otherNested),
       ['00:03.0 lower', ...flush],
     ],
     [
       'nested to nested of another guest level: blocked in between (U19)',
-      on(nested),
+      [nested],
       ({ driver }) => driver.attach(deviceId, fiveLevelNested),
       ['00:03.0 lower', ...flush, ...upThenLow, ...twice],
     ],
     [
       'nested to blocked: the entry only, for the ID is still owned',
-      on(nested),
+      [nested],
       ({ driver }) => driver.detach(deviceId),
       [...lowThenUp, ...twice],
     ],
-    ['attach to the same domain: nothing', on(host), ({ driver }) => driver.attach(deviceId, host), []],
-    ['detach of a blocked device: nothing', on(), ({ driver }) => driver.detach(deviceId), []],
+    ['attach to the same domain: nothing', [host], ({ driver }) => driver.attach(deviceId, host), []],
+    ['detach of a blocked device: nothing', [], ({ driver }) => driver.detach(deviceId), []],
   ]
-  it.each(moves)('%s', (_name, machine, move, lines) => {
+  it.each(moves)('%s', (_name, path, move, lines) => {
+    const machine = on(...path)
     expect(machine.tell(move(machine))).toEqual(lines)
   })
 
