@@ -46,6 +46,24 @@ describe('bring-up', () => {
     expect(values.at(-1)).toMatchObject({ gtEn: false, gcr3TrpMode: false, ephEn: false, iommuEn: true })
   })
 
+  it('lets devices ask for pages and tables be marked, and has everything told by interrupts', () => {
+    const on = control(writes(effectsOf(made()), registers.control).at(-1)!)
+    expect(on).toMatchObject({ coherent: true, invTimeOut: 4, hadUpdate: 3 })
+    expect(on).toMatchObject({ eventLogEn: true, eventIntEn: true })
+    expect(on).toMatchObject({ pprEn: true, pprLogEn: true, pprIntEn: true })
+  })
+
+  it.each([
+    ['page requests', 1n << 1n, { pprEn: false, pprLogEn: false, pprIntEn: false, hadUpdate: 3 }],
+    ['marks of what was read', 1n << 49n, { hadUpdate: 0, pprEn: true }],
+    ['marks of what was written', 1n << 52n, { hadUpdate: 0, pprEn: true }],
+    ['guest tables', 1n << 4n, { gtEn: false, gcr3TrpMode: false }],
+  ])('does without %s where the chip has none', (_name, feature, fields) => {
+    const { efr, efr2 } = nestingFeatures
+    const lacking = { efr: efr & ~feature, efr2 }
+    expect(control(writes(effectsOf(made({}, lacking)), registers.control).at(-1)!)).toMatchObject(fields)
+  })
+
   it('flushes everything at the end, and waits', () => {
     const [flush, wait] = effectsOf(made()).slice(-2)
     expect(flush).toMatchObject({ kind: 'command', command: { kind: 'InvalidateIommuAll' } })

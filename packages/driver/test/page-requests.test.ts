@@ -318,6 +318,17 @@ describe('an answer is refused', () => {
     machine.run(respond())
   })
 
+  it('never to others than the one that is named: they go on waiting', () => {
+    const machine = withProcess()
+    for (const waiting of [1, 2, 3]) logged(machine, { group: waiting })
+    allPageRequests(machine)
+    machine.run(machine.driver.respond(deviceId, group(4, 2), 'success'))
+    expect(machine.driver.pendingPageRequests(deviceId).map((each) => each.group)).toEqual([1, 3])
+    expect(answered(machine, machine.driver.respond(deviceId, group(4, 3), 'success'))).toEqual([
+      'success of 3 for PASID 4',
+    ])
+  })
+
   it('never to one that has been complete, whatever the device adds to it', () => {
     const machine = withProcess()
     for (const last of [true, false]) logged(machine, { last })

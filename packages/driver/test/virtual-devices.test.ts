@@ -53,6 +53,19 @@ describe('a virtual DeviceID', () => {
     machine.run(driver.nameDevice(viommu, 0xffff, one))
   })
 
+  it('may be 0, and is one of a single vIOMMU, however many there are', () => {
+    const { machine, driver, viommu, parent } = guest()
+    const second = machine.run(driver.createViommu(parent, 0))
+    expect([viommu, second]).toEqual([1, 2])
+    machine.run(driver.nameDevice(viommu, 0, one))
+    expect(driver.virtualIdOf(viommu, one)).toBe(0)
+    expect(machine.refusal(() => driver.nameDevice(second, virtualOne, one))).toBe(
+      'EEXIST virtual-device-taken',
+    )
+    machine.run(driver.nameDevice(second, 0, other))
+    expect([driver.virtualIdOf(viommu, other), driver.virtualIdOf(second, other)]).toEqual([undefined, 0])
+  })
+
   it('can be asked for by the device, on the vIOMMU that gave it', () => {
     const { machine, driver, viommu, parent } = guest()
     const second = machine.run(driver.createViommu(parent, 0))
