@@ -85,6 +85,15 @@ describe('a virtual DeviceID', () => {
   })
 })
 
+it('a vIOMMU can go while nested domains are on another one of the same parent', () => {
+  const { machine, driver, viommu, parent } = guest()
+  const second = machine.run(driver.createViommu(parent, 0))
+  machine.run(driver.allocateNested(viommu, guestEntry(5)))
+  machine.run(driver.destroyViommu(second))
+  expect(machine.refusal(() => driver.destroyViommu(second))).toBe('ENOENT no-such-viommu')
+  expect(machine.refusal(() => driver.destroyViommu(viommu))).toBe('EBUSY viommu-in-use')
+})
+
 describe("a guest's INVALIDATE_IOTLB_PAGES", () => {
   function nestedGuest() {
     const made = guest()
