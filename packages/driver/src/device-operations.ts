@@ -115,7 +115,9 @@ export abstract class DeviceOperations extends TableOperations {
   private move(deviceId: number, domain: Domain | Refusal, how: typeof moveDevice): Outcome<undefined> {
     if ('ok' in domain) return domain
     return this.withDevice(deviceId, (books, plan, device) => {
-      if (isOn(books, device, domain)) return attachByRecord(books, plan, device, domain)
+      // A device that is being reset is blocked, but not by choice: it goes back to where it was.
+      if (device.parked === undefined && isOn(books, device, domain))
+        return attachByRecord(books, plan, device, domain)
       return whyNoMove(books, device) ?? how(books, plan, device, domain)
     })
   }
