@@ -7,28 +7,27 @@
  *
  * @packageDocumentation
  */
-import { InternalError } from '@nestwalk/driver'
 import type { AddressRange, Invalidated, PageFault, UserDataArray } from './backend.js'
 import type { ContextState } from './context-state.js'
 import { allocateHwpt } from './hwpt/allocate.js'
 import type { HwptRequest } from './hwpt/allocate.js'
-import { attach, detach, leave, replace } from './hwpt/attach.js'
+import { attach, detach, replace } from './hwpt/attach.js'
 import { backendDevice } from './hwpt/backend-device.js'
+import { bind, unbind } from './hwpt/bind.js'
 import { readDirtyBitmap, setDirtyTracking } from './hwpt/dirty-bitmap.js'
 import type { DirtyRequest } from './hwpt/dirty-bitmap.js'
 import { invalidate } from './hwpt/invalidate.js'
 import type { KernelState } from './kernel-state.js'
 import { IoPagetable } from './io-pagetable/io-pagetable.js'
 import type { Unmapped } from './io-pagetable/io-pagetable.js'
+import { destroyAll, destroyObject } from './object/destroy.js'
 import { ObjectTable } from './object/object-table.js'
-import { kindNames, referencesOf } from './object/object.js'
 import type { IommufdObject, ObjectId } from './object/object.js'
 import { accept, isRefusal, refuse } from './outcome.js'
 import type { Outcome } from './outcome.js'
 import { answer, reportFault } from './queue/report-fault.js'
 import { EventQueue, mostEvents } from './queue/event-queue.js'
 import { FaultQueue } from './queue/fault-queue.js'
-import { releaseObject } from './object/release.js'
 import type { ByteSource } from './user-data.js'
 import { allocateVdevice, allocateViommu } from './viommu/allocate.js'
 import type { ViommuAllocation } from './viommu/allocate.js'
@@ -72,25 +71,7 @@ export class Context implements ContextState {
 
   /** VFIO_DEVICE_BIND_IOMMUFD: takes a device over. Its group then belongs to this context, and is blocked. */
   bind(deviceId: number): Outcome<ObjectId> {
-    const { backend, owners, contexts } = this.kernel
-    const device = backend.device(deviceId)
-    if (device === undefined) return refuse('no-such-device', `device ${deviceId} is not known`)
-    for (const context of contexts.values()) {
-      if (context.deviceObject(deviceId) !== undefined)
-        return refuse('device-bound', `device ${deviceId} is bound already`)
-    }
-    const owner = owners.get(device.group)
-    if (owner !== undefined && owner !== this.number)
-      return refuse('group-owned', `group ${device.group} belongs to another context`)
-    const full = this.objects.whyFull()
-    if (full !== undefined) return full
-    const claimed = owner === undefined ? backend.claimGroup(device.group) : accept(undefined)
-    if (!claimed.ok) return claimed
-    owners.set(device.group, this.number)
-    const { group } = device
-    // Its driver holds it: only unbinding takes it away.
-    const id = this.objects.add({ kind: 'device', users: 1, deviceId, group, attachments: new Map() })
-    return accept(id, claimed.effects)
+    return bind(this, deviceId)
   }
 
   /**
@@ -98,34 +79,7 @@ export class Context implements ContextState {
    * its group back with the last member.
    */
   unbind(id: ObjectId): Outcome<undefined> {
-    const device = this.objects.need(id, 'device', 'no-such-device-object')
-    if (isRefusal(device)) return device
-    return this.kernel.backend.transaction<undefined>(() => {
-      const pasids = [...device.attachments.keys()].sort((a, b) => b - a)
-      for (const pasid of pasids) {
-        const refused = leave(this, { id, device, pasid })
-        if (refused !== undefined) return refused
-      }
-      for (const [vdevice, object] of [...this.objects.all('vdevice')]) {
-        if (object.device !== id) continue
-        const released = releaseObject(this, vdevice, object)
-        if (!released.ok) return released
-        this.objects.bury(vdevice)
-      }
-      this.partialFaults.delete(id)
-      this.objects.letGo(id)
-      this.objects.remove(id)
-      for (const [, other] of this.objects.all('device')) if (other.group === device.group) return undefined
-      this.kernel.owners.delete(device.group)
-      const given = this.kernel.backend.releaseGroup(device.group)
-      return given.ok ? undefined : given
-    })
-  }
-
-  /** Number of the DEVICE that stands for a device. */
-  deviceObject(deviceId: number): ObjectId | undefined {
-    for (const [id, device] of this.objects.all('device')) if (device.deviceId === deviceId) return id
-    return undefined
+    return unbind(this, id)
   }
 
   /** GET_HW_INFO: what the driver tells of the IOMMU that a device is behind. Type 0: of its own type. */
@@ -289,32 +243,16 @@ export class Context implements ContextState {
 
   /** IOMMU_DESTROY. EBUSY while anything refers to the object. */
   destroy(id: ObjectId): Outcome<undefined> {
-    const object = this.objects.get(id)
-    if (object === undefined) return refuse('no-such-object', `there is no object ${id}`)
-    if (object.users > 0) return refuse('object-in-use', this.whyInUse(id, object))
-    const released = object.kind === 'selftest' ? this.unbind(object.device) : releaseObject(this, id, object)
-    if (!released.ok) return released
-    this.objects.remove(id)
-    if (this.compatibleIoas === id) this.compatibleIoas = undefined
-    return released
+    const destroyed = destroyObject(this, id)
+    if (destroyed.ok && this.compatibleIoas === id) this.compatibleIoas = undefined
+    return destroyed
   }
 
   /**
    * Closes `/dev/iommu`: unbinds its devices and destroys its objects. The context is of no use afterwards.
    */
   close(): Outcome<undefined> {
-    const done = this.kernel.backend.transaction<undefined>(() => {
-      for (const [id] of [...this.objects.all('selftest')]) this.closing(this.destroy(id))
-      for (const [id] of [...this.objects.all('device')]) this.closing(this.unbind(id))
-      while (this.objects.size > 0) {
-        const free = this.objects.entries().filter(([, { users }]) => users === 0)
-        if (free.length === 0)
-          throw new InternalError(`context ${this.number} has objects that hold each other`)
-        for (const [id, { users }] of free.reverse())
-          if (users === 0 && this.objects.get(id) !== undefined) this.closing(this.destroy(id))
-      }
-      return undefined
-    })
+    const done = destroyAll(this)
     if (done.ok) this.kernel.contexts.delete(this.number)
     return done
   }
@@ -339,21 +277,9 @@ export class Context implements ContextState {
     ]
   }
 
-  private closing(outcome: Outcome<unknown>): void {
-    if (!outcome.ok) throw new InternalError(`closing context ${this.number}: ${outcome.why}`)
-  }
-
   private eventQueue(viommu: ObjectId, type: number): EventQueue | undefined {
     for (const [, queue] of this.objects.all('veventq'))
       if (queue.viommu === viommu && queue.type === type) return queue.queue
     return undefined
-  }
-
-  private whyInUse(id: ObjectId, object: IommufdObject): string {
-    const name = `${kindNames[object.kind]} ${id}`
-    if (object.kind === 'device' || object.kind === 'access') return `${name} is held by its driver`
-    for (const [user, other] of this.objects.entries())
-      if (referencesOf(other).includes(id)) return `${name} is used by object ${user}`
-    return `${name} is open or mapped`
   }
 }

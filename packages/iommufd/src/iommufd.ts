@@ -5,6 +5,7 @@
  */
 import type { IommuBackend, Report } from './backend.js'
 import { Context } from './context.js'
+import { boundDevice } from './hwpt/bind.js'
 import { PinAccounts } from './io-pagetable/pin-accounts.js'
 import type { GroupRule, KernelState } from './kernel-state.js'
 import { accept } from './outcome.js'
@@ -62,15 +63,13 @@ export class Iommufd {
 
   /** Hands what the IOMMUs have reported to the queues that it is for. What nobody waits for is dropped. */
   deliverReports(): Outcome<undefined> {
-    const { backend, contexts } = this.state
+    const { backend } = this.state
     return backend.transaction<undefined>(() => {
       const reports = backend.takeReports()
       if (!reports.ok) return reports
       for (const report of reports.value) {
-        for (const context of contexts.values()) {
-          const done = deliver(context, report)
-          if (!done.ok) return done
-        }
+        const done = deliver(this.state, report)
+        if (!done.ok) return done
       }
       return undefined
     })
@@ -93,21 +92,23 @@ export class Iommufd {
     const { owners, contexts, accounts } = this.state
     const numbers = new Map<object, number>()
     return [
-      [...owners].sort(([a], [b]) => a - b),
+      [...owners].sort(([a], [b]) => a - b).map(([group, { context, devices }]) => [group, context, devices]),
       [...contexts].map(([number, context]) => [number, context.snapshot(numbers)]),
       accounts.snapshot(),
     ]
   }
 }
 
-/** Hands a report to a context, if it is for one of its devices or vIOMMUs. */
-function deliver(context: Context, report: Report): Outcome<undefined> {
+/** Hands a report to the context that its device or vIOMMU is in, if it is in one. */
+function deliver(kernel: KernelState, report: Report): Outcome<undefined> {
   if (report.kind === 'fault') {
-    const device = context.deviceObject(report.deviceId)
-    return device === undefined ? accept(undefined) : context.reportFault(device, report.fault)
+    const bound = boundDevice(kernel, report.deviceId)
+    return bound === undefined ? accept(undefined) : bound.context.reportFault(bound.id, report.fault)
   }
-  const viommu = viommuWithNumber(context, report.viommu)
-  // An event that nobody has a queue for is dropped.
-  if (viommu !== undefined) context.reportEvent(viommu[0], report.type, report.bytes)
+  for (const context of kernel.contexts.values()) {
+    const viommu = viommuWithNumber(context, report.viommu)
+    // An event that nobody has a queue for is dropped.
+    if (viommu !== undefined) context.reportEvent(viommu[0], report.type, report.bytes)
+  }
   return accept(undefined)
 }

@@ -228,7 +228,7 @@ function whyIncompatible(context: ContextState, place: Place, hwptId: ObjectId):
   const to = hwpt(context, hwptId)
   if (pasid !== 0 && !to.allowsPasid)
     return refuse('hwpt-without-pasid', `HWPT ${hwptId} was not allocated for PASIDs`)
-  for (const [, member] of groupOf(context, device)) {
+  for (const [, member] of groupOf(context, place)) {
     for (const [other, on] of member.attachments) {
       if (pasid === 0 && other !== 0 && !to.allowsPasid)
         return refuse('hwpt-beside-pasid', `PASID ${other} is attached, and HWPT ${hwptId} is not for PASIDs`)

@@ -16,22 +16,19 @@ export interface Place {
 /** The bound devices of a group; a device alone where each member stands for itself. */
 export function groupOf(
   { objects, kernel }: ContextState,
-  device: BoundDevice,
-): (readonly [ObjectId, BoundDevice])[] {
-  const all = [...objects.all('device')]
-  const isMember =
-    kernel.groupRule === 'per-member'
-      ? (other: BoundDevice) => other === device
-      : (other: BoundDevice) => other.group === device.group
-  return all.filter(([, other]) => isMember(other))
+  { id, device }: Pick<Place, 'id' | 'device'>,
+): readonly (readonly [ObjectId, BoundDevice])[] {
+  if (kernel.groupRule === 'per-member') return [[id, device]]
+  const { devices = [] } = kernel.owners.get(device.group) ?? {}
+  return devices.map((each) => [each, objects.held(each, 'device')])
 }
 
 /** Those of the group that are attached by the PASID. */
 export const attachedMembers = (
   context: ContextState,
-  { device, pasid }: Place,
-): (readonly [ObjectId, BoundDevice])[] =>
-  groupOf(context, device).filter(([, member]) => member.attachments.has(pasid))
+  place: Place,
+): readonly (readonly [ObjectId, BoundDevice])[] =>
+  groupOf(context, place).filter(([, member]) => member.attachments.has(place.pasid))
 
 /** DeviceIDs that move with a device, bound or not. */
 export const movedDevices = (

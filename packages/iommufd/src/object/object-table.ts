@@ -19,6 +19,8 @@ const mostObjects = 1 << 16
 export class ObjectTable {
   /** No free number is below this one. */
   private lowestFree = 1
+  /** The objects of each kind, once they were asked for. */
+  private kinds: ObjectsByKind | undefined
 
   private constructor(
     private readonly objects: Map<ObjectId, IommufdObject>,
@@ -51,6 +53,7 @@ export class ObjectTable {
   add(object: IommufdObject): ObjectId {
     const id = this.nextId
     this.objects.set(id, object)
+    if (this.kinds !== undefined) putByKind(this.kinds, id, object)
     this.lowestFree = id + 1
     for (const referred of referencesOf(object)) this.hold(referred)
     return id
@@ -83,10 +86,9 @@ export class ObjectTable {
   }
 
   /** All objects of a kind with their numbers, in the order in which they were made. */
-  *all<K extends ObjectKind>(kind: K): Generator<readonly [ObjectId, ObjectOf<K>]> {
-    for (const [id, object] of this.objects) {
-      if (object.kind === kind) yield [id, object as ObjectOf<K>]
-    }
+  all<K extends ObjectKind>(kind: K): Iterable<readonly [ObjectId, ObjectOf<K>]> {
+    this.kinds ??= byKind(this.objects)
+    return (this.kinds.get(kind) ?? noObjects) as ReadonlyMap<ObjectId, ObjectOf<K>>
   }
 
   entries(): readonly (readonly [ObjectId, IommufdObject])[] {
@@ -138,6 +140,23 @@ export class ObjectTable {
     const object = this.objects.get(id)
     if (object === undefined) throw new InternalError(`there is no object ${id} to take out`)
     this.objects.delete(id)
+    this.kinds?.get(object.kind)?.delete(id)
     for (const referred of referencesOf(object)) this.letGo(referred)
   }
+}
+
+const noObjects: ReadonlyMap<ObjectId, IommufdObject> = new Map()
+
+type ObjectsByKind = Map<ObjectKind, Map<ObjectId, IommufdObject>>
+
+function byKind(objects: ReadonlyMap<ObjectId, IommufdObject>): ObjectsByKind {
+  const kinds: ObjectsByKind = new Map()
+  for (const [id, object] of objects) putByKind(kinds, id, object)
+  return kinds
+}
+
+function putByKind(kinds: ObjectsByKind, id: ObjectId, object: IommufdObject): void {
+  const same = kinds.get(object.kind)
+  if (same === undefined) kinds.set(object.kind, new Map([[id, object]]))
+  else same.set(id, object)
 }

@@ -56,6 +56,8 @@ export interface BoundDevice extends Base {
   readonly group: number
   /** HWPT that it is attached to, by PASID; 0: requests without PASID. */
   readonly attachments: Map<number, ObjectId>
+  /** What stands for it in a vIOMMU. It holds no reference: it goes with the device. */
+  vdevice: ObjectId | undefined
 }
 
 /** Somebody in the kernel who reads, writes or pins an IOAS. */

@@ -31,8 +31,11 @@ export function releaseObject(
       if (destroyed.ok) context.regions.withdrawAllOf(id)
       return destroyed
     }
-    case 'vdevice':
-      return releaseVdevice(context, object)
+    case 'vdevice': {
+      const released = releaseVdevice(context, object)
+      if (released.ok) context.objects.held(object.device, 'device').vdevice = undefined
+      return released
+    }
     case 'hw-queue':
       return releaseHwQueue(context, object)
     case 'fault':
@@ -61,7 +64,10 @@ function releasePaging(
 }
 
 /** The driver forgets what the guest calls a device. */
-function releaseVdevice({ objects, kernel }: ContextState, vdevice: Vdevice): Outcome<undefined> {
+export function releaseVdevice(
+  { objects, kernel }: Pick<ContextState, 'objects' | 'kernel'>,
+  vdevice: Vdevice,
+): Outcome<undefined> {
   const viommu = objects.held(vdevice.viommu, 'viommu')
   const device = backendDevice(kernel, objects.held(vdevice.device, 'device'))
   return kernel.backend.removeVdevice(viommu.number, device, vdevice.virtualId)

@@ -76,24 +76,18 @@ export function allocateVdevice(
   if (isRefusal(device)) return device
   const on = backendDevice(kernel, device)
   if (on.iommu !== viommu.iommu) return behindOther(on, viommu)
-  const taken = whyTaken(context, viommuId, deviceId, virtualId)
+  if (device.vdevice !== undefined)
+    return refuse('device-has-vdevice', `device object ${deviceId} has vDEVICE ${device.vdevice} already`)
+  const taken = whyTaken(context, viommuId, virtualId)
   if (taken !== undefined) return taken
   const made = kernel.backend.addVdevice(viommu.number, on, virtualId)
   if (!made.ok) return made
   const id = objects.add({ kind: 'vdevice', users: 0, viommu: viommuId, device: deviceId, virtualId })
+  device.vdevice = id
   return accept(id, made.effects)
 }
 
-function whyTaken(
-  { objects }: ContextState,
-  viommu: ObjectId,
-  device: ObjectId,
-  virtualId: bigint,
-): Refusal | undefined {
-  for (const [id, vdevice] of objects.all('vdevice')) {
-    if (vdevice.device === device)
-      return refuse('device-has-vdevice', `device object ${device} has vDEVICE ${id} already`)
-  }
+function whyTaken({ objects }: ContextState, viommu: ObjectId, virtualId: bigint): Refusal | undefined {
   for (const [id, vdevice] of objects.all('vdevice')) {
     if (vdevice.viommu === viommu && vdevice.virtualId === virtualId)
       return refuse('virtual-id-taken', `virtual ID ${virtualId} is vDEVICE ${id} in the vIOMMU`)
