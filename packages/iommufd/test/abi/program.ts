@@ -8,7 +8,7 @@ export const last64 = (1n << 64n) - 1n
 export const page = 0x1000n
 
 /** `errno`, or what the call returned. */
-export type Answer = string | number | bigint | boolean | undefined | readonly (string | number | bigint)[]
+type Answer = string | number | bigint | boolean | undefined | readonly (string | number | bigint)[]
 
 /** What is done, how, and what must come of it. A call that succeeds without an output is `ok`. */
 export type Step = readonly [what: string, call: () => unknown, expected: Answer]
