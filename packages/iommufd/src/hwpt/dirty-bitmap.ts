@@ -107,7 +107,7 @@ class BitmapWriter {
       const start = chunk * perChunk
       const from = first > start ? Number(first - start) : 0
       const to = last - start < perChunk ? Number(last - start) : Number(perChunk) - 1
-      for (let bit = from; bit <= to; bit++) this.mark(bit)
+      this.fill(from, to)
     }
   }
 
@@ -133,10 +133,19 @@ class BitmapWriter {
     this.last = -1
   }
 
-  private mark(bit: number): void {
-    const byte = bit >> 3
-    this.bytes[byte] = (this.bytes[byte] ?? 0) | (1 << (bit & 7))
-    if (byte < this.first) this.first = byte
-    if (byte > this.last) this.last = byte
+  /** Sets bits of the chunk at hand: a page may be of thousands of units. */
+  private fill(from: number, to: number): void {
+    const first = from >> 3
+    const last = to >> 3
+    const head = 0xff << (from & 7)
+    const tail = 0xff >> (7 - (to & 7))
+    if (first === last) this.bytes[first] = (this.bytes[first] ?? 0) | (head & tail)
+    else {
+      this.bytes[first] = (this.bytes[first] ?? 0) | head
+      this.bytes.fill(0xff, first + 1, last)
+      this.bytes[last] = (this.bytes[last] ?? 0) | tail
+    }
+    if (first < this.first) this.first = first
+    if (last > this.last) this.last = last
   }
 }

@@ -12,34 +12,40 @@ import type { PinEnvironment } from './pin-environment.js'
 
 /** See the file's comment. All operations are done for all areas and domains, or for none. */
 export class DomainSet {
-  /** In the order of coming. */
-  #domains: readonly PagingDomain[]
-  #numbers: readonly DomainNumber[]
+  /** By number, in the order of coming. */
+  readonly #domains: Map<DomainNumber, PagingDomain>
+  /** How many domains have a smallest page of so many bytes. */
+  readonly #smallest = new Map<bigint, number>()
+  /** Until the next change. */
+  #numbers: readonly DomainNumber[] | undefined
 
-  private constructor(domains: readonly PagingDomain[]) {
+  private constructor(domains: Map<DomainNumber, PagingDomain>) {
     this.#domains = domains
-    this.#numbers = domains.map(({ number }) => number)
+    for (const domain of domains.values()) this.#count(domain, 1)
   }
 
   static create(): DomainSet {
-    return new DomainSet([])
+    return new DomainSet(new Map())
   }
 
   fork(): DomainSet {
-    return new DomainSet(this.#domains)
+    return new DomainSet(new Map(this.#domains))
   }
 
   get numbers(): readonly DomainNumber[] {
+    this.#numbers ??= [...this.#domains.keys()]
     return this.#numbers
   }
 
   get isEmpty(): boolean {
-    return this.#domains.length === 0
+    return this.#domains.size === 0
   }
 
   /** The largest of the smallest page sizes: what areas must be aligned to. 1 with no domain. */
   get smallestPage(): bigint {
-    return this.#domains.map(smallestPage).reduce((a, b) => (a > b ? a : b), 1n)
+    let largest = 1n
+    for (const size of this.#smallest.keys()) if (size > largest) largest = size
+    return largest
   }
 
   /** Brings a domain in step with the areas. The first makes their pages held. */
@@ -49,21 +55,25 @@ export class DomainSet {
     areas: readonly Area[],
     isHugePagesOn: boolean,
   ): Outcome<undefined> {
-    if (this.#numbers.includes(domain.number)) throw new RangeError(`domain ${domain.number} is here already`)
+    if (this.#domains.has(domain.number)) throw new RangeError(`domain ${domain.number} is here already`)
     const refused = this.isEmpty ? holdAreas(env, areas) : undefined
     if (refused !== undefined) return refused
     const done = mapAreas(env, [domain.number], areas, isHugePagesOn)
-    if (done.ok) this.#set([...this.#domains, domain])
-    else if (this.isEmpty) releaseAreas(env, areas)
+    if (done.ok) {
+      this.#domains.set(domain.number, domain)
+      this.#count(domain, 1)
+    } else if (this.isEmpty) releaseAreas(env, areas)
     return done
   }
 
   /** Takes all areas out of a domain. With the last their pages are let go. */
   remove(env: PinEnvironment, number: DomainNumber, areas: readonly Area[]): Outcome<undefined> {
-    if (!this.#numbers.includes(number)) throw new RangeError(`domain ${number} is not here`)
+    const domain = this.#domains.get(number)
+    if (domain === undefined) throw new RangeError(`domain ${number} is not here`)
     const done = unmapAreas(env, [number], areas)
     if (!done.ok) return done
-    this.#set(this.#domains.filter((domain) => domain.number !== number))
+    this.#domains.delete(number)
+    this.#count(domain, -1)
     if (this.isEmpty) releaseAreas(env, areas)
     return done
   }
@@ -73,7 +83,7 @@ export class DomainSet {
     if (this.isEmpty) return accept(undefined)
     const refused = holdAreas(env, areas)
     if (refused !== undefined) return refused
-    const done = mapAreas(env, this.#numbers, areas, isHugePagesOn)
+    const done = mapAreas(env, this.numbers, areas, isHugePagesOn)
     if (!done.ok) releaseAreas(env, areas)
     return done
   }
@@ -81,14 +91,17 @@ export class DomainSet {
   /** Takes areas out of all domains. */
   unmap(env: PinEnvironment, areas: readonly Area[]): Outcome<undefined> {
     if (this.isEmpty) return accept(undefined)
-    const done = unmapAreas(env, this.#numbers, areas)
+    const done = unmapAreas(env, this.numbers, areas)
     if (done.ok) releaseAreas(env, areas)
     return done
   }
 
-  #set(domains: readonly PagingDomain[]): void {
-    this.#domains = domains
-    this.#numbers = domains.map(({ number }) => number)
+  #count(domain: PagingDomain, change: number): void {
+    const size = smallestPage(domain)
+    const count = (this.#smallest.get(size) ?? 0) + change
+    if (count > 0) this.#smallest.set(size, count)
+    else this.#smallest.delete(size)
+    this.#numbers = undefined
   }
 }
 

@@ -231,13 +231,13 @@ export class IoPagetable implements DmabufImporter {
       return refuse('domain-page-size', `the smallest page has ${smallest.toString()} bytes`)
     const alignment = this.alignment
     const { reserved } = this.#space
-    const before = reserved.count
+    const before = reserved.countOf(owner)
     const refused =
       (smallest > alignment ? this.#space.align(smallest) : undefined) ??
       this.#reserveOutside(domain.aperture, owner)
     const done = refused ?? this.#domains.add(env, domain, [...this.#space.areas], this.#isHugePagesOn)
     if (done.ok) return done
-    reserved.keep(before)
+    reserved.keep(owner, before)
     this.#space.align(alignment)
     return done
   }

@@ -63,57 +63,65 @@ export function holesOf(ranges: readonly AddressRange[], first: bigint, last: bi
 
 /** Reserved ranges. They may overlap. */
 export class ReservedRanges {
-  #ranges: ReservedRange[]
+  /** By owner. */
+  readonly #ranges: Map<number | undefined, ReservedRange[]>
   /** Until the next change. */
   #merged: readonly AddressRange[] | undefined
 
-  private constructor(ranges: ReservedRange[]) {
+  private constructor(ranges: Map<number | undefined, ReservedRange[]>) {
     this.#ranges = ranges
   }
 
   static create(): ReservedRanges {
-    return new ReservedRanges([])
+    return new ReservedRanges(new Map())
   }
 
   fork(): ReservedRanges {
-    return new ReservedRanges([...this.#ranges])
+    return new ReservedRanges(new Map([...this.#ranges].map(([owner, ranges]) => [owner, [...ranges]])))
   }
 
   snapshot(): unknown {
-    return [...this.#ranges]
+    return this.#all
       .sort((a, b) => byFirst(a, b) || (a.owner ?? 0) - (b.owner ?? 0))
       .map(({ first, last, owner }) => [first, last, owner ?? null])
   }
 
   add(range: ReservedRange): void {
-    this.#ranges.push(range)
+    const same = this.#ranges.get(range.owner)
+    if (same === undefined) this.#ranges.set(range.owner, [range])
+    else same.push(range)
     this.#merged = undefined
   }
 
   /** Lets go of all that an owner needed. */
   release(owner: number): void {
-    this.#ranges = this.#ranges.filter((range) => range.owner !== owner)
+    this.#ranges.delete(owner)
     this.#merged = undefined
   }
 
-  /** Takes back the last {@link add}s. */
-  keep(count: number): void {
-    this.#ranges.length = count
+  /** Takes back the last {@link add}s of an owner. */
+  keep(owner: number, count: number): void {
+    if (count === 0) this.#ranges.delete(owner)
+    else this.#ranges.get(owner)?.splice(count)
     this.#merged = undefined
   }
 
-  get count(): number {
-    return this.#ranges.length
+  countOf(owner: number): number {
+    return this.#ranges.get(owner)?.length ?? 0
   }
 
   /** What is reserved, whoever needs it. */
   get merged(): readonly AddressRange[] {
-    this.#merged ??= mergeRanges(this.#ranges)
+    this.#merged ??= mergeRanges(this.#all)
     return this.#merged
   }
 
   /** All that is not reserved. */
   get holes(): AddressRange[] {
     return holesOf(this.merged, 0n, lastAddress)
+  }
+
+  get #all(): ReservedRange[] {
+    return [...this.#ranges.values()].flat()
   }
 }

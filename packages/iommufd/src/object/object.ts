@@ -79,6 +79,8 @@ export interface Viommu extends Base {
   readonly number: number
   /** Index of the IOMMU that it stands for. */
   readonly iommu: number
+  /** Where the memory that it offers can be mapped. */
+  readonly regionOffset: bigint | undefined
 }
 
 export interface Vdevice extends Base {

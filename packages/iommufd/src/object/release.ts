@@ -28,7 +28,7 @@ export function releaseObject(
       return backend.freeDomain(object.domain)
     case 'viommu': {
       const destroyed = backend.destroyViommu(object.number)
-      if (destroyed.ok) context.regions.withdrawAllOf(id)
+      if (destroyed.ok && object.regionOffset !== undefined) context.regions.withdraw(object.regionOffset)
       return destroyed
     }
     case 'vdevice': {

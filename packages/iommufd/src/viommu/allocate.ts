@@ -57,7 +57,10 @@ export function allocateViommu(context: ContextState, request: ViommuAllocation)
     return made
   }
   const { number } = made.value
-  const id = objects.add({ kind: 'viommu', users: 0, parent: request.parent, number, iommu: on.iommu })
+  const { iommu } = on
+  const id = objects.add({
+    ...{ kind: 'viommu', users: 0, parent: request.parent, number, iommu, regionOffset: offset },
+  })
   if (offset !== undefined) regions.assign(offset, id)
   return accept(id, made.effects)
 }

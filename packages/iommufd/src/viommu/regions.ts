@@ -24,6 +24,9 @@ interface Offered {
 
 /** See the file's comment. */
 export class Regions {
+  /** There is no room below this offset. */
+  private lowestFree = page
+
   private constructor(private readonly offered: Map<bigint, Offered>) {}
 
   static create(): Regions {
@@ -32,12 +35,15 @@ export class Regions {
 
   /** Offers a region at the lowest free offset; never at 0. */
   offer(region: Region): bigint {
-    const taken = [...this.offered].sort(([a], [b]) => (a < b ? -1 : 1))
-    let offset = page
-    for (const [start, { region: other }] of taken) {
-      if (offset + sizeOf(region) <= start) break
-      offset = start + sizeOf(other)
+    const size = sizeOf(region)
+    let offset = this.lowestFree
+    for (let at = offset; at < offset + size; at += page) {
+      const taken = this.offered.get(at)
+      if (taken === undefined) continue
+      offset = at + sizeOf(taken.region)
+      at = offset - page
     }
+    if (offset === this.lowestFree) this.lowestFree = offset + size
     this.offered.set(offset, { region, owner: 0 })
     return offset
   }
@@ -50,10 +56,7 @@ export class Regions {
 
   withdraw(offset: bigint): void {
     this.offered.delete(offset)
-  }
-
-  withdrawAllOf(owner: ObjectId): void {
-    for (const [offset, offered] of this.offered) if (offered.owner === owner) this.offered.delete(offset)
+    if (offset < this.lowestFree) this.lowestFree = offset
   }
 
   /** The region that an mmap means, which must be named exactly. */
@@ -82,6 +85,7 @@ export class Regions {
     const fork = Regions.create()
     for (const [offset, { region, owner }] of this.offered)
       fork.offered.set(offset, { region: regionOf(owner) ?? region, owner })
+    fork.lowestFree = this.lowestFree
     return fork
   }
 
