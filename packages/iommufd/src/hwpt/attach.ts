@@ -54,7 +54,7 @@ export function leave(context: ContextState, place: Place): Refusal | undefined 
     if (!blocked.ok) return blocked
   }
   forget(context, place, old)
-  return refuseFaults(context, old, [id]) ?? dropAutomatic(context, old)
+  return refuseFaults(context, old, pasid, [id]) ?? dropAutomatic(context, old)
 }
 
 function move(
@@ -217,6 +217,7 @@ function swap(context: ContextState, place: Place, hwptId: ObjectId): Refusal | 
     refuseFaults(
       context,
       old,
+      pasid,
       members.map(([id]) => id),
     ) ?? dropAutomatic(context, old)
   )

@@ -42,12 +42,18 @@ export const pageResponseStruct = defineStruct({
 const pasidValid = 1
 const lastPage = 2
 
-/** Requests of a device that are answered together. */
-export interface FaultGroup {
+/** Where requests came from: a device on a HWPT, by one of its PASIDs. */
+export interface FaultOrigin {
   /** The DEVICE. */
   readonly device: ObjectId
-  /** HWPT that they were reported for. */
+  /** 0: nobody could be asked. */
   readonly hwpt: ObjectId
+  /** By which the device is attached there; requests of guests' PASIDs come by 0. */
+  readonly pasid: number
+}
+
+/** Requests of a device that are answered together. */
+export interface FaultGroup extends FaultOrigin {
   readonly faults: readonly PageFault[]
 }
 
@@ -124,9 +130,9 @@ export class FaultQueue {
   }
 
   /** Takes the groups out that nobody will answer: those of a device that has left a HWPT, or all. */
-  abandon(of?: { readonly device: ObjectId; readonly hwpt: ObjectId }): readonly FaultGroup[] {
-    const goes = ({ device, hwpt }: FaultGroup): boolean =>
-      of === undefined || (device === of.device && hwpt === of.hwpt)
+  abandon(of?: FaultOrigin): readonly FaultGroup[] {
+    const goes = ({ device, hwpt, pasid }: FaultGroup): boolean =>
+      of === undefined || (device === of.device && hwpt === of.hwpt && pasid === of.pasid)
     const read = [...this.delivered].filter(([, group]) => goes(group))
     const unread = [...this.waiting]
     this.waiting = Fifo.of(unread.filter((group) => !goes(group)))

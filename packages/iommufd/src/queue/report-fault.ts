@@ -29,9 +29,9 @@ export function reportFault(context: ContextState, id: ObjectId, fault: PageFaul
   if (rest.length > 0) partialFaults.set(id, rest)
   else partialFaults.delete(id)
   const faults = [...earlier.filter(isSame), fault]
-  const hwpt = recipientOf(context, device, fault.pasid ?? 0)
-  const queueId = hwpt === undefined ? undefined : hwpt[1].faultQueue
-  const group: FaultGroup = { device: id, hwpt: hwpt?.[0] ?? 0, faults }
+  const asked = recipientOf(context, device, fault.pasid ?? 0)
+  const queueId = asked?.hwpt.faultQueue
+  const group: FaultGroup = { device: id, hwpt: asked?.id ?? 0, pasid: asked?.pasid ?? 0, faults }
   const isQueued = queueId !== undefined && objects.held(queueId, 'fault').queue.report(group)
   return isQueued ? undefined : answer(context, group, 'invalid')
 }
@@ -50,10 +50,11 @@ export function answer(
   return done.ok ? undefined : done
 }
 
-/** Answers INVALID to what devices asked of a HWPT that they have left. */
+/** Answers INVALID to what devices asked of a HWPT that they have left, by a PASID. */
 export function refuseFaults(
   context: ContextState,
   hwptId: ObjectId,
+  pasid: number,
   devices: readonly ObjectId[],
 ): Refusal | undefined {
   const { objects } = context
@@ -61,7 +62,7 @@ export function refuseFaults(
   if (left === undefined || !('faultQueue' in left) || left.faultQueue === undefined) return undefined
   const { queue } = objects.held(left.faultQueue, 'fault')
   for (const device of devices) {
-    for (const group of queue.abandon({ device, hwpt: hwptId })) {
+    for (const group of queue.abandon({ device, hwpt: hwptId, pasid })) {
       const refused = answer(context, group, 'invalid')
       if (refused !== undefined) return refused
     }
@@ -69,18 +70,25 @@ export function refuseFaults(
   return undefined
 }
 
+interface Recipient {
+  readonly id: ObjectId
+  readonly hwpt: Hwpt
+  /** By which the device is attached there. */
+  readonly pasid: number
+}
+
 /**
  * What is attached on the PASID; or, where guests own the tables of PASIDs, the nested HWPT that the device is on.
  */
 function recipientOf(
   { objects, kernel }: ContextState,
-  device: BoundDevice,
-  pasid: number,
-): readonly [ObjectId, Hwpt] | undefined {
-  const byPasid = device.attachments.get(pasid)
-  const id = byPasid ?? (kernel.backend.hasGuestPasidTables ? device.attachments.get(0) : undefined)
+  { attachments }: BoundDevice,
+  asked: number,
+): Recipient | undefined {
+  const pasid = attachments.has(asked) || !kernel.backend.hasGuestPasidTables ? asked : 0
+  const id = attachments.get(pasid)
   if (id === undefined) return undefined
   const nested = objects.find(id, 'nested-hwpt')
-  if (nested !== undefined) return [id, nested]
-  return byPasid === undefined ? undefined : [id, objects.held(id, 'paging-hwpt')]
+  if (nested !== undefined) return { id, hwpt: nested, pasid }
+  return pasid === asked ? { id, hwpt: objects.held(id, 'paging-hwpt'), pasid } : undefined
 }
