@@ -108,6 +108,19 @@ describe('bring-up', () => {
     expect(machine.entry(0x42)).toEqual([1n, 0n, 0n, 0n])
   })
 
+  it('clears its logs, and touches no page beyond those that it takes', () => {
+    const memory = SparseMemory.create(1 << 24)
+    const [taken, end] = [0x109000n, 0x120000n]
+    const rubbish = 0x7fff_ffff_ffff_ffffn
+    for (let at = 0x100000n; at < end; at += 8n) store64(memory, at, rubbish)
+    const machine = Machine.create({ memory, pages })
+    const { eventLog, pprLog } = machine.driver.iommus[0]!
+    const words = (first: bigint, bytes: number): Set<bigint> =>
+      new Set(Array.from({ length: bytes / 8 }, (_, i) => machine.load(first + BigInt(i * 8))))
+    for (const log of [eventLog, pprLog!]) expect([...words(log, 8192)]).toEqual([0n])
+    expect([...words(taken, Number(end - taken))]).toEqual([rubbish])
+  })
+
   it('needs pages for device table, rings, logs and completion words', () => {
     const short = (count: number) => made({ pages: { first: pages.first, pages: count } })
     for (const count of [1, 3, 5, 7, 8]) {

@@ -96,15 +96,15 @@ it('a policy is found by letter or name, in upper or lower case', () => {
 })
 
 describe.each(rows)('the worked example under $policy.letter', (row) => {
-  const machine = workedExample(row.policy)
-  const { driver } = machine
-
   it(`has ${row.ids} IDs, shared as ${row.sharing}`, () => {
-    expect(driver.tags).toHaveLength(row.ids)
+    const machine = workedExample(row.policy)
+    expect(machine.driver.tags).toHaveLength(row.ids)
     expect(sharing(machine)).toBe(row.sharing)
   })
 
   it('every DomainID in an entry is one that the books have, on the right IOMMU and table (I5, I7)', () => {
+    const machine = workedExample(row.policy)
+    const { driver } = machine
     for (const device of devices) {
       const tag = driver.tags.find((each) => each.domainId === idOf(machine, device))
       expect(tag).toMatchObject({ key: driver.device(device)?.tagKey, iommus: [0], tables: [parent] })
@@ -112,9 +112,9 @@ describe.each(rows)('the worked example under $policy.letter', (row) => {
   })
 
   it(`sends ${row.unmap} commands for an unmap in the parent: one for each ID in use (O3)`, () => {
-    const fork = machine.fork()
-    fork.run(fork.driver.map(parent, iova(0x8000n), spa(0x9000n), 0x1000n, readWrite))
-    const lines = withoutTables(linesOf(fork, fork.driver.unmap(parent, iova(0x8000n), 0x1000n)))
+    const machine = workedExample(row.policy)
+    machine.run(machine.driver.map(parent, iova(0x8000n), spa(0x9000n), 0x1000n, readWrite))
+    const lines = withoutTables(linesOf(machine, machine.driver.unmap(parent, iova(0x8000n), 0x1000n)))
     const ids = [...new Set(devices.map((device) => idOf(machine, device)))].sort((a, b) => a - b)
     const pages = ids.map((id) => `PAGES ${id} 8000+1000`)
     expect(lines).toEqual(row.policy === viommuMapLinux73 ? pages : [...pages, 'WAIT'])
@@ -122,13 +122,15 @@ describe.each(rows)('the worked example under $policy.letter', (row) => {
   })
 
   it(`sends ${row.invalidation} commands for a guest's invalidation of a DomainID of four devices`, () => {
-    const lines = linesOf(machine, driver.invalidateForGuest(viommu, [invalidation(5)]))
+    const machine = workedExample(row.policy)
+    const lines = linesOf(machine, machine.driver.invalidateForGuest(viommu, [invalidation(5)]))
     const ids = [...new Set(devices.slice(0, 4).map((device) => idOf(machine, device)))]
     const reached = ids.slice(0, row.invalidation - 1)
     expect(lines).toEqual([...reached.map((id) => `PAGES ${id} 5000+1000 GN 0`), 'WAIT'])
   })
 
   it('satisfies O1, no merge, if and only if devices of one ID have one guest DomainID', () => {
+    const machine = workedExample(row.policy)
     const guestIds = ['5', '5', '5', '5', '6', '6', '7', '7']
     const merged = devices.some((a, i) =>
       devices.some((b, j) => idOf(machine, a) === idOf(machine, b) && guestIds[i] !== guestIds[j]),
@@ -137,15 +139,15 @@ describe.each(rows)('the worked example under $policy.letter', (row) => {
   })
 
   it('gives every ID back when all devices, nested domains, vIOMMU and parent are gone', () => {
-    const fork = machine.fork()
-    for (const device of devices) fork.run(fork.driver.detach(device))
-    for (const nested of [2, 3, 4, 5]) fork.run(fork.driver.freeDomain(nested))
-    fork.run(fork.driver.destroyViommu(viommu))
-    fork.run(fork.driver.freeDomain(parent))
-    expect(fork.driver.tags).toEqual([])
-    fork.run(fork.driver.allocateHostTable())
-    fork.run(fork.driver.attach(0x18, 6))
-    expect(idOf(fork, 0x18)).toBe(1)
+    const machine = workedExample(row.policy)
+    for (const device of devices) machine.run(machine.driver.detach(device))
+    for (const nested of [2, 3, 4, 5]) machine.run(machine.driver.freeDomain(nested))
+    machine.run(machine.driver.destroyViommu(viommu))
+    machine.run(machine.driver.freeDomain(parent))
+    expect(machine.driver.tags).toEqual([])
+    machine.run(machine.driver.allocateHostTable())
+    machine.run(machine.driver.attach(0x18, 6))
+    expect(idOf(machine, 0x18)).toBe(1)
   })
 })
 
