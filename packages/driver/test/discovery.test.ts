@@ -166,6 +166,13 @@ describe('what an IOMMU can do', () => {
     expect(found(bytesOf(ivhd(one))).findings).toEqual([])
   })
 
+  it.each([
+    ['EFR', { ...nestingFeatures, efr: other.efr }],
+    ['EFR2', { ...nestingFeatures, efr2: other.efr2 }],
+  ])('a mismatch of %s alone is one', (_name, told) => {
+    expect(found(bytesOf(ivhd(one, {}, told))).findings).toMatchObject([{ rule: 'feature-mismatch' }])
+  })
+
   it('the registers are asked where the table has no image: type 10h, an image of 0, IVinfo.EFRSup clear', () => {
     const without = [
       bytesOf(ivhd(one, {}, { efr: 0n, efr2: 8n })),

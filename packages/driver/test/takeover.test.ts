@@ -84,6 +84,21 @@ describe('the DomainIDs in the old entries', () => {
     expect(kernel.dma(idle)).toBe('translated 700abc')
   })
 
+  it.each([
+    ['valid, of the last device of the table', 0xff, 1n, [3]],
+    ['not valid', 0xff, 0n, [2]],
+    ['valid, of the first device', 0, 1n, [3]],
+  ])('stay taken if the entry is %s', (_name, deviceId, valid, ids) => {
+    const machine = crashed()
+    const at = machine.driver.deviceTable + BigInt(deviceId * 32)
+    store64(machine.memory, at, valid)
+    store64(machine.memory, at + 8n, 2n)
+    const kernel = CrashKernel.started(machine)
+    expect(isTaken(kernel)).toBe(true)
+    kernel.run(kernel.driver.allocateIdentity())
+    expect(kernel.driver.tags.map((tag) => tag.domainId)).toEqual(ids)
+  })
+
   it('run out sooner: ENOMEM, as Linux has it, when all others are taken', () => {
     const kernel = CrashKernel.started(crashed(), { lastDomainId: 2 })
     kernel.run(kernel.driver.allocateHostTable())
