@@ -70,7 +70,7 @@ const parts = {
     ],
     [
       ...['tags', 'domain-ids', 'policies', 'sharing', 'surface', 'linux-sequences', 'fork', 'failures'],
-      'attach',
+      ...['attach', 'books'],
     ],
   ),
   devices: driverPart(

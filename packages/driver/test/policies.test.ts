@@ -1,9 +1,11 @@
 import { iova, spa } from '@nestwalk/bits'
 import { decodeDte, domainId, pasid } from '@nestwalk/hardware'
 import {
+  allGapsBut,
   convergingGcr3,
   convergingMap,
   findPolicy,
+  gaps,
   perDevice,
   perDeviceFanOut,
   perGroup,
@@ -93,6 +95,12 @@ it('a policy is found by letter or name, in upper or lower case', () => {
     expect(findPolicy(name.toUpperCase())?.letter).toBe(letter)
   }
   expect(findPolicy('Q')).toBeUndefined()
+})
+
+it('all gaps but some are the others, and nothing else', () => {
+  const others = Object.keys(gaps).filter((gap) => gap !== 'U5' && gap !== 'U14')
+  expect([...allGapsBut('U5', 'U14')]).toEqual(others)
+  expect([...allGapsBut()]).toEqual(Object.keys(gaps))
 })
 
 describe.each(rows)('the worked example under $policy.letter', (row) => {
