@@ -16,7 +16,7 @@ export type GroupRule =
   | 'per-member'
 
 /** Who owns a group's DMA. */
-export interface GroupOwner {
+interface GroupOwner {
   /** Number of the context. */
   readonly context: number
   /** The DEVICEs of the group there, in the order in which they were bound. */

@@ -106,7 +106,7 @@ export class ReservedRanges {
     this.#merged = undefined
   }
 
-  countOf(owner: number): number {
+  countOf(owner: number | undefined): number {
     return this.#ranges.get(owner)?.length ?? 0
   }
 

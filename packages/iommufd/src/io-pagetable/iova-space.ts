@@ -19,6 +19,9 @@ const pageBytes = 4096n
 /** An IOAS keeps no more areas than this. */
 const areaLimit = 1 << 20
 
+/** Nor more reserved ranges of one owner: only tests reserve without end. */
+const reservedLimit = 1 << 16
+
 /** No IOVA is chosen to be more aligned than this: the size of a huge page of the processor. */
 const largestAlignment = 0x20_0000
 
@@ -90,6 +93,8 @@ export class IovaSpace {
       return refuse('reserve-in-use', `${inHex(first, last)} is mapped, at least in part`)
     if (meetsRange(this.#allowed, first, last))
       return refuse('reserve-in-use', `${inHex(first, last)} is allowed, at least in part`)
+    if (this.reserved.countOf(owner) >= reservedLimit)
+      return refuse('reserve-limit', `the IOAS keeps ${reservedLimit} reserved ranges of an owner`)
     this.reserved.add({ first, last, owner })
     return undefined
   }

@@ -10,7 +10,7 @@ import type { ContextState } from '../context-state.js'
 import { unbind } from '../hwpt/bind.js'
 import { refuse } from '../outcome.js'
 import type { Outcome } from '../outcome.js'
-import { kindNames, referencesOf } from './object.js'
+import { kindNames } from './object.js'
 import type { IommufdObject, ObjectId } from './object.js'
 import type { ObjectTable } from './object-table.js'
 import { releaseObject } from './release.js'
@@ -49,7 +49,6 @@ export function destroyAll(context: ContextState): Outcome<undefined> {
 function whyInUse(objects: ObjectTable, id: ObjectId, object: IommufdObject): string {
   const name = `${kindNames[object.kind]} ${id}`
   if (object.kind === 'device' || object.kind === 'access') return `${name} is held by its driver`
-  for (const [user, other] of objects.entries())
-    if (referencesOf(other).includes(id)) return `${name} is used by object ${user}`
-  return `${name} is open or mapped`
+  const user = objects.userOf(id)
+  return user === undefined ? `${name} is open or mapped` : `${name} is used by object ${user}`
 }

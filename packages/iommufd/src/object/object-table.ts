@@ -91,6 +91,12 @@ export class ObjectTable {
     return (this.kinds.get(kind) ?? noObjects) as ReadonlyMap<ObjectId, ObjectOf<K>>
   }
 
+  /** An object that refers to another one, if any does. */
+  userOf(id: ObjectId): ObjectId | undefined {
+    for (const [user, object] of this.objects) if (referencesOf(object).includes(id)) return user
+    return undefined
+  }
+
   entries(): readonly (readonly [ObjectId, IommufdObject])[] {
     return [...this.objects].sort(([a], [b]) => a - b)
   }

@@ -92,6 +92,12 @@ export const ioPagetableRules = {
     says: 'The IOAS has as many areas as are kept.',
     source: 'nestwalk',
   },
+  'reserve-limit': {
+    errno: 'ENOMEM',
+    calls: ['test_cmd'],
+    says: 'The IOAS has as many reserved ranges of an owner as are kept.',
+    source: 'nestwalk',
+  },
   'area-without-rights': {
     errno: 'EINVAL',
     calls: [...mapping, ...joining],
