@@ -76,7 +76,7 @@ const parts = {
   devices: driverPart(
     [
       ...['attach', 'leave', 'device', 'device-entry', 'device-operations', 'dte-update', 'programmed-entry'],
-      ...['invalidation-plan', 'group', 'probe', 'reset', 'process-binding', 'default-domain'],
+      ...['invalidation-plan', 'group', 'reset', 'process-binding', 'default-domain'],
     ],
     [
       ...['attach', 'dte-update', 'device-entries', 'linux-sequences', 'default-domains', 'reset', 'sharing'],
@@ -97,11 +97,12 @@ const parts = {
     [
       ...['boot', 'bring-up', 'enable', 'takeover', 'shutdown', 'full-flush', 'command-ring', 'run-effects'],
       ...['discovery', 'configuration-space', 'firmware-settings', 'unity-map', 'feature-negotiation'],
-      ...['driver', 'driver-state', 'outcome', 'index'],
+      ...['probe', 'driver', 'driver-state', 'outcome', 'index'],
     ],
     [
       ...['boot', 'bring-up', 'takeover', 'shutdown', 'full-flush', 'command-ring', 'discovery'],
       ...['feature-negotiation', 'failures', 'fork', 'default-domains', 'attach', 'plan', 'surface'],
+      'unity-maps',
     ],
   ),
 }
