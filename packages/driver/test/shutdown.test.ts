@@ -47,6 +47,26 @@ describe('shutdown', () => {
     ])
   })
 
+  it('blocks devices by DeviceID, whichever was probed first, and lets go of their processes', () => {
+    const machine = Machine.create()
+    const { driver } = machine
+    const table = machine.run(driver.allocateGuestTable())
+    const process = machine.run(driver.allocateProcess())
+    for (const id of [idle, mapped, 0x1c]) {
+      machine.run(driver.probe(id, id, 0, { maxPasids: 8 }))
+      machine.run(driver.attach(id, table))
+      machine.run(driver.attachPasid([id], 1, process))
+    }
+    const lines = effectsOf(machine).map((effect) => told(effect, driver.deviceTable))
+    const order = lines.filter((line) => line.endsWith('lower'))
+    expect(order).toEqual(['00:03.0 lower', '00:03.4 lower', '00:04.0 lower'])
+    for (const id of [mapped, 0x1c, idle]) {
+      expect(driver.device(id)).toMatchObject({ domain: { kind: 'blocked' }, gcr3: undefined })
+      expect([...driver.device(id)!.processes]).toEqual([])
+    }
+    expect(driver.gcr3Tables).toEqual([])
+  })
+
   it('leaves the IOMMU on, which refuses everything that comes', () => {
     const machine = running()
     machine.carryOut(effectsOf(machine))
