@@ -64,7 +64,7 @@ const parts = {
   tags: driverPart(
     [
       ...['domain-id', 'tag-table', 'tag-holding', 'domain-entry', 'domain', 'books', 'gap', 'mutant'],
-      ...['gcr3-table', 'gcr3-sharing', 'map-change', 'policy'],
+      ...['gcr3-table', 'gcr3-sharing', 'group', 'leave', 'map-change', 'policy'],
       ...['all', 'converging', 'per-device', 'per-group', 'per-host-table'].map(policyFile),
       ...['per-nested-domain', 'shared-gcr3', 'viommu-map'].map(policyFile),
     ],
@@ -75,8 +75,8 @@ const parts = {
   ),
   devices: driverPart(
     [
-      ...['attach', 'leave', 'device', 'device-entry', 'device-operations', 'dte-update', 'programmed-entry'],
-      ...['invalidation-plan', 'group', 'reset', 'process-binding', 'default-domain'],
+      ...['attach', 'device', 'device-entry', 'device-operations', 'dte-update', 'programmed-entry'],
+      ...['invalidation-plan', 'reset', 'process-binding', 'default-domain'],
     ],
     [
       ...['attach', 'dte-update', 'device-entries', 'linux-sequences', 'default-domains', 'reset', 'sharing'],
