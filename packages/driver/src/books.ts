@@ -107,13 +107,12 @@ export const snapshotBooks = (books: Books): unknown => [
   books.identityDomain,
   [...books.inherited],
   [...books.devices.values()].sort((a, b) => a.deviceId - b.deviceId).map(plainly),
-  [...books.domains.values()].sort((a, b) => a.number - b.number),
-  [...books.viommus.values()]
-    .sort((a, b) => a.number - b.number)
-    .map(({ number, parent, iommu, virtualDevices, slots }) => [
-      ...[number, parent, iommu, [...virtualDevices]],
-      [...slots].map(([id, keys]) => [id, [...keys]]),
-    ]),
+  // Numbers only rise: these are in order.
+  [...books.domains.values()],
+  [...books.viommus.values()].map(({ number, parent, iommu, virtualDevices, slots }) => [
+    ...[number, parent, iommu, [...virtualDevices]],
+    [...slots].map(([id, keys]) => [id, [...keys]]),
+  ]),
   [...books.gcr3Tables.values()].map((table) => ({ ...table, entries: [...table.entries] })),
   books.tags.snapshot(),
   books.ids.snapshot(),

@@ -1,9 +1,10 @@
 /** The books as plain data: states that differ in anything that matters later are told apart, and only those. */
+import { iova, spa } from '@nestwalk/bits'
 import { nestingFeatures } from '@nestwalk/hardware'
 import type { PageRequest } from '@nestwalk/hardware'
 import { describe, expect, it } from 'vitest'
 import { guestEntry } from './guest-entry.js'
-import { asText, Machine } from './machine.js'
+import { asText, Machine, readWrite } from './machine.js'
 import { allPageRequests } from './reports.js'
 
 const [one, other] = [0x18, 0x20]
@@ -48,6 +49,24 @@ const asks =
     expect(machine.iommu.pageRequest({ ...common, ...request })).toBe('logged')
     allPageRequests(machine)
   }
+const mapped =
+  (address: bigint): Step =>
+  (machine) =>
+    machine.run(machine.driver.map(1, iova(address), spa(address), 0x1000n, readWrite))
+const lazilyUnmapped =
+  (address: bigint): Step =>
+  (machine) =>
+    machine.run(machine.driver.unmap(1, iova(address), 0x1000n, 'lazy'))
+const withProcess: readonly Step[] = [
+  probe(one),
+  (machine) => machine.run(machine.driver.allocateGuestTable()),
+  (machine) => machine.run(machine.driver.allocateProcess()),
+  attach(one, 1),
+]
+const bound =
+  (pasid: number): Step =>
+  (machine) =>
+    machine.run(machine.driver.attachPasid([one], pasid, 2))
 const inGuest = [probe(one), probe(other), parent, viommu()].concat(
   nested(5, { pageRequestsAllowed: true }),
   attach(one, 2),
@@ -73,6 +92,12 @@ describe('two states are told apart if they differ in', () => {
       [...inGuest, asks({ group: 3 })],
       [...inGuest, asks({ group: 4 })],
     ],
+    [
+      'what hardware may still know of a page that was unmapped',
+      [parent, mapped(0x1000n)],
+      [parent, mapped(0x1000n), mapped(0x2000n), lazilyUnmapped(0x2000n)],
+    ],
+    ['the PASID of a process', [...withProcess, bound(4)], [...withProcess, bound(5)]],
     [
       'whether a device is blocked or is being reset',
       [probe(one), parent, attach(one, 1), (machine) => machine.run(machine.driver.detach(one))],
