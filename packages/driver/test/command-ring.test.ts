@@ -14,7 +14,7 @@ import { runEffects } from '@nestwalk/driver'
 import type { Effect } from '@nestwalk/driver'
 import { describe, expect, it } from 'vitest'
 import { CommandRing, ringEntries, ringLengthLog2 } from '../src/command-ring.js'
-import { Machine } from './machine.js'
+import { asText, Machine } from './machine.js'
 
 const [ring, completion] = [spa(0x10000n), spa(0x20000n)]
 const devtab = (n: number): CommandFields => ({ kind: 'InvalidateDevtabEntry', deviceId: deviceId(n) })
@@ -216,4 +216,25 @@ describe('a chip that has halted', () => {
     const given = runEffects(machine.driver, Array<Effect>(512).fill(command), machine.advance)
     expect(given).toBe(2)
   })
+})
+
+it('a wait for hardware that does not move is queued once, and anew only after it was given up', () => {
+  const machine = Machine.create()
+  const { driver } = machine
+  const probed = driver.probe(0x18, 1)
+  if (!probed.ok) throw new Error(probed.why)
+  const wait = probed.effects.find(({ kind }) => kind === 'wait')!
+  const command = probed.effects.find(({ kind }) => kind === 'command')!
+  const tail = (): bigint => machine.iommu.readMmio(registers.commandTail.offset, 8)
+  const first = tail()
+  const queued = (): bigint => (tail() - first) / 16n
+  expect([driver.apply(wait), driver.apply(wait), queued()]).toEqual([false, false, 1n])
+  driver.giveUp(command)
+  expect([driver.apply(wait), queued()]).toEqual([false, 1n])
+  const before = asText(driver.snapshot())
+  driver.giveUp(wait)
+  expect(asText(driver.snapshot())).not.toBe(before)
+  expect([driver.apply(wait), queued()]).toEqual([false, 2n])
+  while (machine.advance());
+  expect([driver.apply(wait), queued()]).toEqual([true, 2n])
 })
