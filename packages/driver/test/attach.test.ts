@@ -140,6 +140,13 @@ describe('the effects of a move, in order', () => {
     expect(machine.tell(move(machine))).toEqual(lines)
   })
 
+  it('nested to nested of one guest DomainID: the guest flushes what it has changed', () => {
+    const machine = on(nested)
+    const again = machine.run(machine.driver.allocateNested(viommu, guestEntry(5, { gcr3Root: 0x77000n })))
+    expect(machine.tell(machine.driver.attach(deviceId, again))).toEqual(['00:03.0 lower', ...flush])
+    expect(machine.tell(machine.driver.replace(deviceId, nested))).toEqual(['00:03.0 lower', ...flush])
+  })
+
   it('between paging domains every request is refused until the second update', () => {
     const machine = on(parent)
     const moved = machine.driver.attach(deviceId, host)
