@@ -92,6 +92,8 @@ export const foundDevice = (
 
 /** Whether hardware may take the requests of one for those of the other. */
 export const shareDeviceId = (a: Device, b: Device): boolean => {
+  // Most have none, and they are many.
+  if (a.aliases.length === 0 && b.aliases.length === 0) return a.deviceId === b.deviceId
   const ids = [a.deviceId, ...a.aliases]
   return [b.deviceId, ...b.aliases].some((id) => ids.includes(id))
 }

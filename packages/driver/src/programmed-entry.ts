@@ -51,10 +51,12 @@ function translatingEntry(books: Books, device: Device): BigUint64Array {
 }
 
 /** The devices that hardware may take for this one, itself not among them. */
-export const sharersOf = (books: Books, device: Device): Device[] =>
-  [...books.devices.values()].filter(
-    (other) => other.deviceId !== device.deviceId && shareDeviceId(other, device),
-  )
+export function sharersOf(books: Books, device: Device): Device[] {
+  const sharers: Device[] = []
+  for (const other of books.devices.values())
+    if (other.deviceId !== device.deviceId && shareDeviceId(other, device)) sharers.push(other)
+  return sharers
+}
 
 /** Whether the device shares its DeviceID with one on another domain, and the policy has that nothing passes then. */
 export const isInConflict = (books: Books, device: Device): boolean =>
