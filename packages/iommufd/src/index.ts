@@ -6,7 +6,7 @@
 export { amdEventQueueType, amdHwInfoType, amdViommuType } from './amd/abi.js'
 export { AmdBackend } from './amd/amd-backend.js'
 export type { AmdBackendOptions } from './amd/amd-backend.js'
-export { featuresOfHwInfo, guestCommandArray, guestEntryData } from './amd/guest-data.js'
+export { featuresOfHwInfo, guestCommandArray, guestEntryData } from './amd/guest-structures.js'
 export * from './abi/structs.js'
 export { Context } from './context.js'
 export type { AccountingMode } from './context.js'

@@ -6,13 +6,14 @@
  * @packageDocumentation
  */
 import { readStruct, writeStruct } from '@nestwalk/bits'
+import type { StructValue } from '@nestwalk/bits'
 import type { AddressRange } from '../backend.js'
 import { copyMapping, mapFlags, mapMemory, unmapMemory, whyNoMapping } from '../ioas/map.js'
 import type { MappedMemory } from '../ioas/map.js'
 import { IoPagetable } from '../io-pagetable/io-pagetable.js'
 import type { PinCharge } from '../io-pagetable/pin-accounts.js'
 import { accept, isRefusal, refuse } from '../outcome.js'
-import type { Refusal } from '../outcome.js'
+import type { Outcome, Refusal } from '../outcome.js'
 import { pageBytes } from '../process.js'
 import type { Context } from '../context.js'
 import { defineIoctl } from './ioctl.js'
@@ -122,15 +123,7 @@ const ioasMap = defineIoctl({
       source: (start, pages) => process.memory.source(start, pages),
       charge: chargeOf({ context, process }),
     }
-    const done = mapMemory(context, {
-      ioas: ioasId,
-      length,
-      memory,
-      iova: wantsFixed(flags) ? iova : undefined,
-      readable: isReadable(flags),
-      writeable: isWriteable(flags),
-    })
-    return done.ok ? accept({ out: { iova: done.value } }, done.effects) : done
+    return mapTo(context, memory, { ioasId, flags, length, iova })
   },
 })
 
@@ -158,15 +151,7 @@ const ioasMapFile = defineIoctl({
     if (refused !== undefined) return refused
     const memory = fileMemory(caller, fd, start)
     if (isRefusal(memory)) return memory
-    const done = mapMemory(context, {
-      ioas: ioasId,
-      length,
-      memory,
-      iova: wantsFixed(flags) ? iova : undefined,
-      readable: isReadable(flags),
-      writeable: isWriteable(flags),
-    })
-    return done.ok ? accept({ out: { iova: done.value } }, done.effects) : done
+    return mapTo(context, memory, { ioasId, flags, length, iova })
   },
 })
 
@@ -192,6 +177,26 @@ const ioasNoiommuGetPa = defineIoctl({
   min: 40,
   run: () => refuse('no-noiommu', 'there are no devices without an IOMMU here'),
 })
+
+/** What IOAS_MAP and IOAS_MAP_FILE both say. */
+type Mapping = Pick<StructValue<typeof iommuIoasMap>, 'ioasId' | 'flags' | 'length' | 'iova'>
+
+/** Maps memory as the structure of IOAS_MAP or IOAS_MAP_FILE says, and answers with where. */
+function mapTo(
+  context: Context,
+  memory: MappedMemory,
+  { ioasId, flags, length, iova }: Mapping,
+): Outcome<{ out: { iova: bigint } }> {
+  const done = mapMemory(context, {
+    ioas: ioasId,
+    length,
+    memory,
+    iova: wantsFixed(flags) ? iova : undefined,
+    readable: isReadable(flags),
+    writeable: isWriteable(flags),
+  })
+  return done.ok ? accept({ out: { iova: done.value } }, done.effects) : done
+}
 
 /** The file's checks that come before its descriptor is looked at. */
 function whyNoFileRange(

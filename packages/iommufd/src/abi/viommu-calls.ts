@@ -29,7 +29,7 @@ const faultQueueAlloc = defineIoctl({
     if (!made.ok) return made
     const id = made.value
     const address = argument + BigInt(iommuFaultAlloc.fields.outFaultFd.offset)
-    const opened = { file: FaultFile.open(file.shared, id), address, isCloseOnExec: true }
+    const opened = { file: new FaultFile(file.shared, id), address, isCloseOnExec: true }
     return accept({ out: { outFaultId: id }, created: id, newFiles: [opened] }, made.effects)
   },
 })
@@ -71,7 +71,7 @@ const veventqAlloc = defineIoctl({
     if (!made.ok) return made
     const id = made.value
     const address = argument + BigInt(iommuVeventqAlloc.fields.outVeventqFd.offset)
-    const opened = { file: EventFile.open(file.shared, id), address, isCloseOnExec: true }
+    const opened = { file: new EventFile(file.shared, id), address, isCloseOnExec: true }
     return accept({ out: { outVeventqId: id }, created: id, newFiles: [opened] }, made.effects)
   },
 })

@@ -5,31 +5,15 @@
  *
  * @packageDocumentation
  */
-import type { ObjectId } from '../object/object.js'
-import type { FileResult, IoctlCall, OpenFile } from '../open-file.js'
+import type { FileResult, OpenFile } from '../open-file.js'
 import { refuse } from '../outcome.js'
 import type { CallingProcess } from '../process.js'
-import { failed, haveRead, noIoctl, noMmap, noWrite } from './file-result.js'
+import { failed, haveRead, noWrite } from './file-result.js'
 import { pollIn } from './poll.js'
-import type { SharedContext } from './shared-context.js'
+import { QueueFile } from './queue-file.js'
 
 /** See the file's comment. */
-export class EventFile implements OpenFile {
-  private constructor(
-    private readonly shared: SharedContext,
-    private readonly id: ObjectId,
-  ) {}
-
-  static open(shared: SharedContext, id: ObjectId): EventFile {
-    shared.context.objects.hold(id)
-    shared.opened()
-    return new EventFile(shared, id)
-  }
-
-  ioctl({ cmd }: IoctlCall): FileResult {
-    return noIoctl(cmd)
-  }
-
+export class EventFile extends QueueFile implements OpenFile {
   read(_process: CallingProcess<OpenFile>, count: bigint, offset: bigint): FileResult {
     const { kernel, context } = this.shared
     if (offset > 0n) return failed(refuse('event-read-offset', `the file has no byte ${offset}`))
@@ -45,16 +29,5 @@ export class EventFile implements OpenFile {
     kernel.deliverReports()
     const { queue } = context.objects.held(this.id, 'veventq')
     return queue.isReadable ? events & pollIn : 0
-  }
-
-  mmap = noMmap
-
-  munmap(): void {
-    // Nothing of it can be mapped.
-  }
-
-  close(): void {
-    this.shared.context.objects.letGo(this.id)
-    this.shared.closed()
   }
 }

@@ -5,32 +5,16 @@
  *
  * @packageDocumentation
  */
-import type { ObjectId } from '../object/object.js'
-import type { FileResult, IoctlCall, OpenFile } from '../open-file.js'
+import type { FileResult, OpenFile } from '../open-file.js'
 import { refuse } from '../outcome.js'
 import type { CallingProcess } from '../process.js'
 import { pageResponseStruct } from '../queue/fault-queue.js'
-import { failed, haveRead, noIoctl, noMmap } from './file-result.js'
+import { failed, haveRead } from './file-result.js'
 import { pollIn, pollOut } from './poll.js'
-import type { SharedContext } from './shared-context.js'
+import { QueueFile } from './queue-file.js'
 
 /** See the file's comment. */
-export class FaultFile implements OpenFile {
-  private constructor(
-    private readonly shared: SharedContext,
-    private readonly id: ObjectId,
-  ) {}
-
-  static open(shared: SharedContext, id: ObjectId): FaultFile {
-    shared.context.objects.hold(id)
-    shared.opened()
-    return new FaultFile(shared, id)
-  }
-
-  ioctl({ cmd }: IoctlCall): FileResult {
-    return noIoctl(cmd)
-  }
-
+export class FaultFile extends QueueFile implements OpenFile {
   read(_process: CallingProcess<OpenFile>, count: bigint, offset: bigint): FileResult {
     const { kernel, context } = this.shared
     if (offset > 0n) return failed(refuse('fault-read-size', `the file has no byte ${offset}`))
@@ -58,16 +42,5 @@ export class FaultFile implements OpenFile {
     kernel.deliverReports()
     const { queue } = context.objects.held(this.id, 'fault')
     return events & (pollOut | (queue.isReadable ? pollIn : 0))
-  }
-
-  mmap = noMmap
-
-  munmap(): void {
-    // Nothing of it can be mapped.
-  }
-
-  close(): void {
-    this.shared.context.objects.letGo(this.id)
-    this.shared.closed()
   }
 }
