@@ -8,7 +8,7 @@ import type { ObjectId } from '../../src/object/object.js'
 import { SimulatedHost } from '../../src/simulated-process.js'
 import { HostileClient } from './client.js'
 import type { Tally } from './client.js'
-import { Random } from '../../../hardware/test/slow/random.js'
+import { Random } from './random.js'
 
 export interface Report {
   kernels: number

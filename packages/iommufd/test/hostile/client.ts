@@ -13,7 +13,7 @@ import { rules } from '../../src/rules/rules.js'
 import type { CallName, Rule } from '../../src/rules/rule.js'
 import type { SimulatedHost } from '../../src/simulated-process.js'
 import { SimulatedProcess } from '../../src/simulated-process.js'
-import type { Random } from '../../../hardware/test/slow/random.js'
+import type { Random } from './random.js'
 
 const last64 = (1n << 64n) - 1n
 const page = 4096n
